@@ -1,0 +1,147 @@
+"""The one door: the Control protocol that the panel and the command line share, and its values."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from engine.core.placement import Placement, Refusal
+from engine.core.status import Snapshot
+from engine.core.topology import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyLayout:
+    """Make what runs equal to a layout file: start, stop and move only what differs."""
+
+    name: str
+    """The file's name, for messages."""
+    text: str
+    """The file's TOML text."""
+    base: str
+    """The absolute directory that relative model paths are relative to."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartInstances:
+    """Start stopped or failed instances again where they were."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StopInstances:
+    """Stop instances; requests in flight may finish within the engine's grace."""
+
+    names: tuple[str, ...]
+    forget: bool = False
+    """Also drop them from the list once they have stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class MoveInstance:
+    """Place an instance on another slot: a restart there, in this version."""
+
+    name: str
+    slot: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartLoad:
+    """Send steady streaming requests to instances, for at most `duration_s` seconds."""
+
+    names: tuple[str, ...]
+    concurrency: int = 1
+    input_len: int = 32
+    output_len: int = 96
+    duration_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class StopLoad:
+    """End the running load."""
+
+
+Change = ApplyLayout | StartInstances | StopInstances | MoveInstance | StartLoad | StopLoad
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a change would do, for one machine and one set of instances; apply it or lose it."""
+
+    id: str
+    starts: tuple[Placement, ...] = ()
+    stops: tuple[str, ...] = ()
+    moves: tuple[Placement, ...] = ()
+    keeps: tuple[str, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    """When there is one, nothing of the offer can be applied."""
+    consequences: tuple[str, ...] = ()
+    """What will be lost or changed, in words: "a: 2 requests in flight have 30 s to finish"."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLines:
+    """A piece of an instance's log."""
+
+    text: str
+    next_offset: int
+    """Give this back as `offset` to read on."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPiece:
+    """Text of an answer as it arrives."""
+
+    text: str
+    tokens: int
+    at_ms: float
+    """Milliseconds since the request was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerEnd:
+    """The end of an answer, with what was measured at the service's socket."""
+
+    ttft_ms: float | None
+    itl_ms_mean: float | None
+    """None for an answer of one token."""
+    output_tokens: int
+    output_tokens_per_s: float | None
+    """Of this one request, first token to last."""
+    finish_reason: str | None
+
+
+class Control(Protocol):
+    """One machine's instances, seen and changed from a panel or the command line.
+
+    Each method raises a `ControlError` that says what, why and what to do.
+    """
+
+    async def machine(self) -> Machine:
+        """The machine's facts as the service reads them now."""
+        ...
+
+    def snapshots(self) -> AsyncIterator[Snapshot]:
+        """Snapshots as they are taken, the newest at once; ends when the service goes away."""
+        ...
+
+    async def offer(self, change: Change) -> Offer:
+        """What the change would do; nothing happens yet."""
+        ...
+
+    async def apply(self, offer: Offer) -> None:
+        """Do what was offered. Raises StaleOffer when the world has changed since.
+
+        Returns when the change has begun; snapshots show how it goes.
+        """
+        ...
+
+    async def log(self, name: str, *, offset: int = -1, limit_bytes: int = 65536) -> LogLines:
+        """The log from `offset`; -1 reads the last `limit_bytes`."""
+        ...
+
+    def ask(
+        self, name: str, prompt: str, *, max_tokens: int = 128
+    ) -> AsyncIterator[AnswerPiece | AnswerEnd]:
+        """Send one chat prompt to an instance and stream its answer; closing it aborts."""
+        ...

@@ -1,0 +1,113 @@
+"""The machine as facts: packages, NUMA nodes, cores, PUs, GPUs, and what could not be learned."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+from engine.core.cpuset import CpuSet, NodeSet
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A fact that we do not have, and the reason we do not have it."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A chip in a socket; sysfs `physical_package_id`."""
+
+    os_index: int
+    numa_nodes: NodeSet
+    cores: int
+    """How many cores with an online PU it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class NumaNode:
+    """Memory plus the PUs close to it; a memory-only node has no PUs."""
+
+    os_index: int
+    cpus: CpuSet
+    memory_bytes: int | None
+    packages: tuple[int, ...]
+    kind: str = "unknown"
+    """dram, hbm, cxl, gpu or unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """A physical core; `core_id` is unique only within a package."""
+
+    package: int | None
+    core_id: int | None
+    numa_nodes: NodeSet
+    pus: CpuSet
+    """Its SMT siblings that are online."""
+    kind: str | None = None
+    """performance, efficiency, or None where the machine has one kind of core."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pus:
+    """Logical CPUs by what may be done with them."""
+
+    online: CpuSet
+    offline: CpuSet
+    usable: CpuSet
+    """Online and allowed to us by cpuset and affinity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU on PCI; unknown values are None with a row in `Machine.missing`."""
+
+    index: int
+    pci: str
+    vendor: str | None
+    device: str | None
+    name: str | None
+    driver: str | None
+    numa_node: int | None
+    memory_bytes: int | None
+    bar_bytes: int | None
+    bar_address: int | None
+    link_gt_s: float | None
+    link_width: int | None
+    drm_card: str | None
+    drm_render: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One machine at one moment; `slotdeck.topo/1` in JSON has just these keys."""
+
+    packages: tuple[Package, ...]
+    numa_nodes: tuple[NumaNode, ...]
+    cores: tuple[Core, ...]
+    """In the order of their first PU, by package; slots count cores in this order."""
+    pus: Pus
+    usable_nodes: NodeSet
+    distances: tuple[tuple[int, ...], ...] | None
+    """Firmware's relative cost, 10 = local, rows and columns in the order of `numa_nodes`."""
+    gpus: tuple[Gpu, ...]
+    missing: tuple[Missing, ...]
+    live: bool = True
+    """True when read from the running kernel; only then can instances be started."""
+
+    @property
+    def revision(self) -> str:
+        """Changes when any fact does (a PU goes offline, a GPU disappears)."""
+        return sha256(repr(self).encode()).hexdigest()[:12]
+
+    def numa_node(self, os_index: int) -> NumaNode | None:
+        """The NUMA node of that number, or None."""
+        return next((node for node in self.numa_nodes if node.os_index == os_index), None)
+
+    def distance(self, origin: int, target: int) -> int | None:
+        """Firmware's relative cost between two NUMA nodes by OS index, None if not told."""
+        order = [node.os_index for node in self.numa_nodes]
+        if self.distances is None or origin not in order or target not in order:
+            return None
+        return self.distances[order.index(origin)][order.index(target)]
