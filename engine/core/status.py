@@ -82,7 +82,7 @@ class InstanceStatus:
     pages_local: float | None = None
     """Share of sampled resident pages that lie on the bound NUMA nodes, 0 to 1."""
     verified: bool | None = None
-    """Asked against got: True all as asked, False something differs (see `why`), None not asked yet."""
+    """Asked against got: True all as asked, False something differs, None not checked yet."""
     unknown: dict[str, str] = field(default_factory=dict)
     """Why a value above is None: its key -> the reason in words."""
     since_s: float = 0.0

@@ -1,0 +1,55 @@
+"""A command line with its environment, and the same as a shell line to read or copy."""
+
+import shlex
+from dataclasses import dataclass, field
+
+from engine.core.cpuset import CpuSet
+from engine.core.status import MemoryBinding
+
+SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
+_NUMACTL = {"bind": "-m", "preferred": "-p", "interleave": "-i"}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One environment variable and who asked for it."""
+
+    value: str
+    source: str
+    """layout, driver: …, or the user's shell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What is executed for an instance: no shell, an environment built from nothing."""
+
+    argv: tuple[str, ...]
+    env: dict[str, Setting] = field(default_factory=dict)
+
+    def plain_env(self) -> dict[str, str]:
+        """The environment as the kernel gets it."""
+        return {name: setting.value for name, setting in self.env.items()}
+
+
+def is_secret(name: str) -> bool:
+    """Whether a variable's name says that its value must not be shown."""
+    return any(word in name.upper() for word in SECRET_WORDS)
+
+
+def shown_env(command: Command) -> dict[str, str]:
+    """The environment for eyes and files: secrets redacted."""
+    return {
+        name: "(redacted)" if is_secret(name) else setting.value
+        for name, setting in command.env.items()
+    }
+
+
+def shell_line(command: Command, pus: CpuSet, memory: MemoryBinding) -> str:
+    """The equivalent line to type by hand: variables, `numactl -C … -m …`, then the command."""
+    words = [f"{name}={shlex.quote(value)}" for name, value in shown_env(command).items()]
+    words += ["numactl", "-C", str(pus)]
+    if memory.policy in _NUMACTL:
+        words += [_NUMACTL[memory.policy], memory.nodes]
+    elif memory.policy == "local":
+        words.append("-l")
+    return " ".join([*words, shlex.join(command.argv)])

@@ -1,0 +1,126 @@
+"""An engine's Prometheus text reduced to what the panel shows: counters, gauges, histograms."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import inf
+
+
+@dataclass(frozen=True, slots=True)
+class MetricNames:
+    """What one engine calls the things that we show; the first name that is present counts."""
+
+    prompt_tokens: tuple[str, ...]
+    output_tokens: tuple[str, ...]
+    running: tuple[str, ...]
+    waiting: tuple[str, ...]
+    kv_cache_used: tuple[str, ...]
+    ttft_s: tuple[str, ...]
+    """Histogram, seconds."""
+    itl_s: tuple[str, ...]
+    """Histogram, seconds."""
+
+    def scalars(self) -> frozenset[str]:
+        """Names of counters and gauges."""
+        return frozenset(
+            self.prompt_tokens
+            + self.output_tokens
+            + self.running
+            + self.waiting
+            + self.kv_cache_used
+        )
+
+    def histograms(self) -> frozenset[str]:
+        """Names of histograms, without `_bucket`."""
+        return frozenset(self.ttft_s + self.itl_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """One reading of /metrics; label sets (data-parallel engines) are summed."""
+
+    at: float
+    """Seconds of the reader's monotonic clock."""
+    scalars: Mapping[str, float]
+    buckets: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
+    """Per histogram: upper bound in seconds -> cumulative count."""
+
+
+def parse_metrics(text: str, names: MetricNames, *, at: float) -> Scrape:
+    """Pick the wanted families out of Prometheus text; a general parser costs 35 times as much.
+
+    Lines that cannot be read are skipped: an engine's oddity must not blind the panel.
+    """
+    scalars_wanted, histograms_wanted = names.scalars(), names.histograms()
+    scalars: dict[str, float] = {}
+    buckets: dict[str, dict[float, float]] = {}
+    for line in text.splitlines():
+        if not line or line[0] == "#":
+            continue
+        brace = line.find("{")
+        name = line[:brace] if brace >= 0 else line.partition(" ")[0]
+        if name in scalars_wanted:
+            value = _value(line)
+            if value is not None:
+                scalars[name] = scalars.get(name, 0.0) + value
+        elif name.endswith("_bucket") and name[:-7] in histograms_wanted:
+            start = line.find('le="')
+            bound = _number(line[start + 4 : line.find('"', start + 4)]) if start >= 0 else None
+            value = _value(line)
+            if bound is not None and value is not None:
+                counts = buckets.setdefault(name[:-7], {})
+                counts[bound] = counts.get(bound, 0.0) + value
+    return Scrape(at, scalars, buckets)
+
+
+def _value(line: str) -> float | None:
+    fields = line[line.rfind("}") + 1 :].split() if "}" in line else line.split()[1:]
+    return _number(fields[0]) if fields else None
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if value == value else None  # NaN is "not known"
+
+
+def first_of(scrape: Scrape, names: tuple[str, ...]) -> float | None:
+    """The value of the first name that the engine has."""
+    return next((scrape.scalars[name] for name in names if name in scrape.scalars), None)
+
+
+def rate(before: Scrape, after: Scrape, names: tuple[str, ...]) -> float | None:
+    """A counter's growth per second; None when it went back (a restart) or no time passed."""
+    first, last = first_of(before, names), first_of(after, names)
+    elapsed = after.at - before.at
+    if first is None or last is None or elapsed <= 0 or last < first:
+        return None
+    return (last - first) / elapsed
+
+
+def quantile(
+    before: Scrape | None, after: Scrape, names: tuple[str, ...], share: float
+) -> float | None:
+    """A quantile in seconds of what was observed between two scrapes; None without samples.
+
+    Linear inside the bucket, as Prometheus' histogram_quantile; observations beyond the last
+    finite bound count as that bound, so the true value may be larger.
+    """
+    name = next((name for name in names if name in after.buckets), None)
+    if name is None:
+        return None
+    old = before.buckets.get(name, {}) if before else {}
+    bounds = sorted(after.buckets[name])
+    counts = [after.buckets[name][bound] - old.get(bound, 0.0) for bound in bounds]
+    if not counts or counts[-1] <= 0 or min(counts) < 0:
+        return None
+    target = share * counts[-1]
+    low_bound, low_count = 0.0, 0.0
+    for bound, count in zip(bounds, counts, strict=True):
+        if count >= target and count > low_count:
+            if bound == inf:
+                return low_bound
+            return low_bound + (bound - low_bound) * (target - low_count) / (count - low_count)
+        low_bound, low_count = (low_bound if bound == inf else bound), count
+    return low_bound
