@@ -154,8 +154,8 @@ def step(now: float, life: Life, event: Event, policy: Policy) -> tuple[Life, tu
                 return replace(life, killed_at=now, why=why), (Kill(),)
             return life, ()
         case State.BACKOFF, Tick() if now >= life.retry_at:
-            again = replace(life, restarts=life.restarts + 1)
-            return _start(now, again, f"restart {again.restarts}"), (Spawn(),)
+            next_life = replace(life, restarts=life.restarts + 1)
+            return _start(now, next_life, f"restart {next_life.restarts}"), (Spawn(),)
         case State.STOPPING, Exited():
             if life.start_again:
                 return _start(now, life, "starting again"), (Sweep(), Spawn())

@@ -1,0 +1,34 @@
+"""The one injectable root under which /sys and /proc are read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+LARGEST_FILE = 4 << 20
+"""No kernel file that we read is larger; a longer one is cut, not swallowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostRoot:
+    """The running machine's files, or a recorded copy of another machine's."""
+
+    path: Path = Path("/")
+
+    @property
+    def live(self) -> bool:
+        """True for the running machine."""
+        return self.path == Path("/")
+
+    def text(self, name: str) -> str | None:
+        """The file's text, or None where this kernel does not have it or does not let us read."""
+        try:
+            with (self.path / name).open("rb") as file:
+                return file.read(LARGEST_FILE).decode("utf-8", "replace").strip()
+        except OSError:  # absent, a directory, EIO of an offline device: all are "not told"
+            return None
+
+    def names(self, folder: str) -> tuple[str, ...]:
+        """The names inside a folder, sorted; empty where there is none."""
+        try:
+            return tuple(sorted(entry.name for entry in (self.path / folder).iterdir()))
+        except OSError:
+            return ()
