@@ -1,0 +1,121 @@
+"""Everything a reader needs to repeat a benchmark, and the rules by which it counted."""
+
+import asyncio
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+
+from engine.bench.health import Pinned
+from engine.bench.values import ClientHealth, Load, TargetReport
+
+RULES = {
+    "loop": "closed: each stream sends its next request when its last one has ended; one new "
+    "connection per request, and connecting is not part of any time",
+    "stagger": "the streams of a target start evenly spread over stagger_s, by default one "
+    "inter-token time of the idle engine",
+    "warmup": "streams go on without a pause; the window opens, for all targets at once, when "
+    "each has ended its warm-up requests",
+    "latency": "requests that were sent and ended inside the window; those in flight when it "
+    "closed are cut off and count in no latency",
+    "output_tokens_per_s": "all tokens that arrived inside the window, of whatever request, also "
+    "of those cut off or broken (vLLM's benchmark counts finished requests only)",
+    "total_tokens_per_s": "the same, plus the prompts whose first token arrived inside the window",
+    "tokens": "the engine's usage, spread evenly over the request's pieces; events with text "
+    "where it reports none",
+    "ttft": "request handed to the socket until the first event with text",
+    "itl": "each gap between two events with text; events in one read have a gap of 0",
+    "tpot": "per request: (last - first event with text) / (output tokens - 1)",
+    "e2e": "request handed to the socket until the last event with text",
+    "percentiles": "linear between order statistics; p90 from 50 samples, p99 from 500: requests, "
+    "and for ITL gaps",
+    "prompts": "common English words, seeded, different from the first word on; the number of "
+    "words is scaled per target until usage.prompt_tokens is near input_len",
+    "errors": "from the first request on, the warm-up too; a stream gives up after 3 in a row",
+    "client": "limited when its CPU is above 70 % of a core or its run-queue wait above 2 %",
+}
+
+
+def manifest(
+    *,
+    started_at: str,
+    load: Load,
+    targets: Sequence[TargetReport],
+    health: ClientHealth,
+    pinned: Pinned,
+    client_pus: frozenset[int] | None,
+) -> dict[str, object]:
+    """Names no host, no user and no key."""
+    asked = asdict(load) | {"warmup_requests": load.warmups}
+    if load.duration_s is not None and load.duration_s == float("inf"):
+        asked["duration_s"] = None
+    return {
+        "started_at": started_at,
+        "slotdeck": _version(),
+        "python": platform.python_version(),
+        "event_loop": "uvloop" if uses_uvloop() else "asyncio",
+        "cpu_model": cpu_model(),
+        "cpus": os.cpu_count(),
+        "client_pus": {
+            "asked": None if client_pus is None else sorted(client_pus),
+            "got": sorted(pinned.got()),
+            "refused": pinned.refused,
+        },
+        "client_loop_lag_ms": {
+            "p50": _ms(health.loop_lag_p50_s),
+            "p99": _ms(health.loop_lag_p99_s),
+            "max": _ms(health.loop_lag_max_s),
+        },
+        "client_limits": list(health.limits),
+        "load": asked,
+        "rules": RULES,
+        "targets": [_target(target) for target in targets],
+    }
+
+
+def _target(target: TargetReport) -> dict[str, object]:
+    return {
+        "name": target.name,
+        "model": target.model,
+        "models_answer": target.models_answer,
+        "window_s": target.window_s,
+        "cut_off": target.cut_off,
+        "gave_up_s": target.gave_up_s,
+        "first_error": target.first_error,
+        "latencies_let_go": target.dropped,
+        "tokens_counted_by": target.counted_by,
+        "tokens_per_piece": target.tokens_per_piece,
+        "prompt_tokens_mean": target.prompt_tokens,
+        "prompt_words": target.prompt_words,
+        "output_tokens_mean": target.output_tokens,
+        "stagger_s": target.stagger_s,
+    }
+
+
+def uses_uvloop() -> bool:
+    return type(asyncio.get_running_loop()).__module__.partition(".")[0] == "uvloop"
+
+
+def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return None
+
+
+def _version() -> str | None:
+    try:
+        return metadata.version("slotdeck")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1e3, 3)

@@ -1,0 +1,154 @@
+"""Counting: which tokens and which requests of a target belong to the measured window."""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from engine.core.quantiles import Summary, summarize
+from engine.drivers.openai_api import Finished
+
+GAPS_KEPT = 2_000_000
+"""16 MB of stamps per target; what endless loads have before that is let go."""
+
+
+@dataclass(slots=True)
+class Flight:
+    """A request that is under way, and the stamps of its pieces so far."""
+
+    stamps: "array[float]" = field(default_factory=lambda: array("d"))
+
+
+@dataclass(slots=True)
+class Tally:
+    """One target's counts. All times are of one clock; `opened_at` is None during the warm-up."""
+
+    opened_at: float | None = None
+    closed_at: float | None = None
+    finished: int = 0
+    """Requests sent and ended inside the window."""
+    ended: int = 0
+    """All requests that ended well, the warm-up too."""
+    errors: int = 0
+    first_error: str | None = None
+    pieces_seen: int = 0
+    """Running, for the live line."""
+    cut_off: int = 0
+    dropped: int = 0
+    _kept: deque[Finished] = field(default_factory=deque)
+    _gaps_kept: int = 0
+    _window_tokens: float = 0.0
+    _window_prompt_tokens: int = 0
+    _window_prompts_unknown: int = 0
+    _all_pieces: int = 0
+    _all_tokens: int = 0
+    _without_usage: int = 0
+    _prompt_tokens: int = 0
+    _output_tokens: int = 0
+    _prompts_told: int = 0
+
+    def add(self, done: Finished) -> None:
+        """A request that ended well, inside the window or before it opened."""
+        self.ended += 1
+        tokens = output_tokens(done)
+        self._all_tokens += tokens
+        self._all_pieces += done.pieces
+        self._without_usage += done.completion_tokens is None
+        opened_at = self.opened_at
+        if opened_at is None or done.first_at is None:
+            return
+        # So that a request's pieces in the window add up to the engine's own count.
+        self._window_tokens += self._inside(done.piece_times) * tokens / done.pieces
+        if done.first_at >= opened_at:
+            if done.prompt_tokens is None:
+                self._window_prompts_unknown += 1
+            else:
+                self._window_prompt_tokens += done.prompt_tokens
+        if done.sent_at < opened_at:
+            return
+        self.finished += 1
+        self._output_tokens += tokens
+        if done.prompt_tokens is not None:
+            self._prompts_told += 1
+            self._prompt_tokens += done.prompt_tokens
+        self._kept.append(done)
+        self._gaps_kept += done.pieces
+        while self._gaps_kept > GAPS_KEPT and len(self._kept) > 1:
+            self._gaps_kept -= self._kept.popleft().pieces
+            self.dropped += 1
+
+    def cut(self, flight: Flight) -> None:
+        """A request that broke off or was in flight when the window closed: its tokens count."""
+        inside = self._inside(flight.stamps)
+        self._window_tokens += inside * (self.tokens_per_piece or 1.0)
+        if inside and self.opened_at is not None and flight.stamps[0] >= self.opened_at:
+            self._window_prompts_unknown += 1
+
+    def fail(self, why: str) -> None:
+        self.errors += 1
+        self.first_error = self.first_error or why
+
+    def _inside(self, stamps: "array[float]") -> int:
+        if self.opened_at is None:
+            return 0
+        end = len(stamps) if self.closed_at is None else bisect_right(stamps, self.closed_at)
+        return max(0, end - bisect_left(stamps, self.opened_at))
+
+    @property
+    def window_s(self) -> float:
+        if self.opened_at is None or self.closed_at is None:
+            return 0.0
+        return self.closed_at - self.opened_at
+
+    @property
+    def counted_by(self) -> str:
+        return "pieces" if self._without_usage else "usage"
+
+    @property
+    def tokens_per_piece(self) -> float | None:
+        return self._all_tokens / self._all_pieces if self._all_pieces else None
+
+    @property
+    def prompt_tokens(self) -> float | None:
+        return self._prompt_tokens / self._prompts_told if self._prompts_told else None
+
+    @property
+    def output_tokens(self) -> float | None:
+        return self._output_tokens / self.finished if self.finished else None
+
+    def output_tokens_per_s(self) -> float | None:
+        if self.window_s <= 0:
+            return None
+        return self._window_tokens / self.window_s
+
+    def total_tokens_per_s(self, prompt_tokens: float | None) -> float | None:
+        """`prompt_tokens` stands in for the prompts whose request was cut before it told."""
+        output = self.output_tokens_per_s()
+        if output is None or prompt_tokens is None:
+            return None
+        prompts = self._window_prompt_tokens + self._window_prompts_unknown * prompt_tokens
+        return output + prompts / self.window_s
+
+    def ttft(self) -> Summary:
+        return summarize(d.first_at - d.sent_at for d in self._kept if d.first_at is not None)
+
+    def e2e(self) -> Summary:
+        return summarize(d.last_at - d.sent_at for d in self._kept if d.last_at is not None)
+
+    def tpot(self) -> Summary:
+        return summarize(
+            (d.last_at - d.first_at) / (output_tokens(d) - 1)
+            for d in self._kept
+            if d.first_at is not None and d.last_at is not None and output_tokens(d) > 1
+        )
+
+    def itl(self) -> Summary:
+        return summarize(
+            later - earlier for d in self._kept for earlier, later in pairwise(d.piece_times)
+        )
+
+
+def output_tokens(done: Finished) -> int:
+    """The engine's own count where it gives one."""
+    return done.tokens if done.completion_tokens is None else done.completion_tokens

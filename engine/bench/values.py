@@ -1,0 +1,143 @@
+"""What a benchmark is asked, what it says while it runs, and what it found."""
+
+from dataclasses import dataclass
+
+from engine.core.errors import UsageError
+from engine.core.quantiles import Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    name: str
+    url: str
+    """The engine's base address, such as http://127.0.0.1:8001."""
+    model: str | None = None
+    """Asked from /v1/models where it is None."""
+    api_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A closed loop: each stream sends its next request when its last one has ended."""
+
+    concurrency: int = 1
+    """Streams per target."""
+    input_len: int = 64
+    output_len: int = 100
+    duration_s: float | None = 10.0
+    """Length of the measured window, which opens when the warm-up is over."""
+    requests: int | None = None
+    """Measured requests per target; with a duration too, whichever comes first."""
+    warmup_requests: int | None = None
+    """Dropped, per target; None is one for each stream."""
+    seed: int = 0
+    """The same seed sends the same prompts: to an engine that caches prefixes and served this
+    seed before, give another one."""
+    temperature: float = 0.0
+    ignore_eos: bool = True
+    stagger_s: float | None = None
+    """All streams start within it, evenly; None is one inter-token time of an idle engine."""
+    idle_timeout_s: float = 120.0
+    """The longest silence of a request before it counts as an error."""
+
+    def __post_init__(self) -> None:
+        def refuse(why: str) -> UsageError:
+            return UsageError(what="This load cannot be made", why=why, do="Change that value.")
+
+        for name in ("concurrency", "input_len", "output_len"):
+            if getattr(self, name) < 1:
+                raise refuse(f"{name} must be at least 1")
+        if self.duration_s is None and self.requests is None:
+            raise refuse("it has neither a duration nor a number of requests, so it never ends")
+        if self.duration_s is not None and not self.duration_s > 0:
+            raise refuse("the duration must be longer than 0 s")
+        if self.requests is not None and self.requests < 1:
+            raise refuse("requests must be at least 1")
+        if self.warmup_requests is not None and self.warmup_requests < 0:
+            raise refuse("warmup_requests must be at least 0")
+
+    @property
+    def warmups(self) -> int:
+        return self.concurrency if self.warmup_requests is None else self.warmup_requests
+
+
+@dataclass(frozen=True, slots=True)
+class TargetProgress:
+    name: str
+    tokens_per_s: float | None
+    """Output tokens over the last two seconds; None before anything can be said."""
+    finished: int
+    """Measured requests so far."""
+    errors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    phase: str
+    """"preparing", "warming up" or "measuring"."""
+    elapsed_s: float
+    """Since this phase began."""
+    targets: tuple[TargetProgress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetReport:
+    """One target's figures; times in seconds. The manifest tells the rules of counting."""
+
+    name: str
+    url: str
+    concurrency: int
+    requests: int
+    errors: int
+    ttft: Summary
+    itl: Summary
+    tpot: Summary
+    e2e: Summary
+    output_tokens_per_s: float | None
+    total_tokens_per_s: float | None
+    """None where the engine does not say how long the prompts were."""
+    first_error: str | None = None
+    model: str | None = None
+    window_s: float = 0.0
+    cut_off: int = 0
+    """Requests in flight when the window closed; no latency of theirs counts."""
+    dropped: int = 0
+    """Oldest requests whose latencies were let go, to bound the memory of endless loads."""
+    gave_up_s: float | None = None
+    """When, in the window, the last stream stopped trying."""
+    counted_by: str = "usage"
+    """"usage" (the engine's own count) or "pieces" (events with text)."""
+    tokens_per_piece: float | None = None
+    prompt_tokens: float | None = None
+    """Mean length that the prompts really had."""
+    prompt_words: int | None = None
+    output_tokens: float | None = None
+    """Mean length of the finished answers."""
+    stagger_s: float | None = None
+    models_answer: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHealth:
+    """Whether the load generator itself was short of CPU in the window."""
+
+    cpu_share: float
+    """Of one core."""
+    runqueue_wait_share: float | None
+    """Share of the wall time in which its thread was runnable but did not run."""
+    loop_lag_p50_s: float | None = None
+    loop_lag_p99_s: float | None = None
+    loop_lag_max_s: float | None = None
+    limits: tuple[str, ...] = ()
+    """Why its figures are to be doubted."""
+
+    @property
+    def limited(self) -> bool:
+        return bool(self.limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    targets: tuple[TargetReport, ...]
+    client: ClientHealth
+    manifest: dict[str, object]
