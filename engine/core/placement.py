@@ -15,7 +15,7 @@ The rules, in the order in which they are applied:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -59,6 +59,8 @@ class Held:
 
     pus: Mapping[str, CpuSet]
     ports: Mapping[int, str]
+    preferred_ports: Mapping[str, int] = field(default_factory=dict)
+    """By instance: the port that it has now, kept where the layout names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ class _Table:
         self._machine = machine
         self._holder = {pu: name for name, pus in held.pus.items() for pu in pus}
         self._ports = dict(held.ports)
+        self._preferred_ports = held.preferred_ports
         self._range = ports
         self._reserve = reserve_cores
         self._gpu_holder: dict[int, str] = {}
@@ -368,8 +371,12 @@ class _Table:
                     "Choose another port, or leave it out to get a free one",
                 )
             return wish.port
+        kept = self._preferred_ports.get(wish.name)
+        if kept is not None and kept not in self._ports and kept not in named:
+            return kept
+        wanted = {port for name, port in self._preferred_ports.items() if name != wish.name}
         for port in range(self._range.first, self._range.last + 1):
-            if port not in self._ports and port not in named:
+            if port not in self._ports and port not in named and port not in wanted:
                 return port
         raise _Refused(
             f"no port is free in {self._range.first}-{self._range.last}",

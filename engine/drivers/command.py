@@ -1,0 +1,41 @@
+"""The `command` engine: any OpenAI-compatible server, from an argv template in the layout."""
+
+from engine.core.command import Command
+from engine.core.errors import LayoutError
+from engine.drivers.driver import VLLM_METRICS, Order, flags
+
+
+class CommandDriver:
+    """`command = ["server", "--port", "{port}"]` with {model} {port} {cpus} {gpus} {tp}."""
+
+    name = "command"
+    metric_names = VLLM_METRICS
+    health_path = "/health"
+    reserve_cores = 0
+    ready_timeout_s = 300.0
+    stop_grace_s = 10.0
+    needs_model = False
+    weight_only: tuple[str, ...] = ("none",)
+
+    def command(self, order: Order) -> Command:
+        """The template with its places filled; nothing passes through a shell."""
+        instance, placement = order.instance, order.placement
+        if not instance.command:
+            raise LayoutError(
+                what=f"Instance {instance.name} has no command",
+                why='engine = "command" starts what `command` says',
+                do='Add command = ["server", "--port", "{port}"]',
+            )
+        places = {
+            "{model}": order.model,
+            "{port}": str(placement.port),
+            "{cpus}": str(placement.pus),
+            "{gpus}": ",".join(map(str, placement.gpus)),
+            "{tp}": str(placement.tensor_parallel),
+        }
+        argv = []
+        for word in instance.command:
+            for place, value in places.items():
+                word = word.replace(place, value)
+            argv.append(word)
+        return Command((*argv, *flags(instance.args)))

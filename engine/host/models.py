@@ -1,0 +1,85 @@
+"""Models by name: bundled ones in the cache, directories and hub ids, with their config.json."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.core.errors import ControlError
+
+BUNDLED = {"smollm2-135m": "SmolLM2-135M-Instruct"}
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model as an instance will load it."""
+
+    wished: str
+    """As the layout says it."""
+    path: Path | None
+    """The local directory; None for a hub id, which the engine loads itself."""
+    config: dict[str, object] | None
+    """Its config.json, None when it has none that can be read."""
+    weights_bytes: int | None
+    """Size of its safetensors files."""
+
+    @property
+    def argument(self) -> str:
+        """What stands on the engine's command line."""
+        return str(self.path) if self.path else self.wished
+
+
+def find_model(wished: str, *, base: Path, bundled: Path) -> Model:
+    """Find a model; `base` is where relative directories start, `bundled` the models' cache.
+
+    Raises ControlError when it is not there.
+    """
+    if not wished:
+        raise ControlError(
+            what="No model is named",
+            why="the instance has no model key",
+            do='Add model = "bundled:smollm2-135m", a directory, or a hub id',
+        )
+    kind, colon, name = wished.partition(":")
+    if colon and kind == "bundled":
+        if name not in BUNDLED:
+            raise ControlError(
+                what=f"There is no bundled model {name!r}",
+                why=f"this version has: {', '.join(BUNDLED)}",
+                do=f'Write model = "bundled:{next(iter(BUNDLED))}"',
+            )
+        path = bundled / name
+        if not (path / "config.json").is_file():
+            raise ControlError(
+                what=f"The bundled model {name} is not prepared",
+                why=f"{path} does not hold it yet",
+                do=f"Run `slotdeck models prepare {name}` once",
+            )
+        return _described(wished, path)
+    path = Path(wished).expanduser()
+    if not path.is_absolute() and (base / path).is_dir():
+        path = base / path
+    if path.is_dir():
+        return _described(wished, path.resolve())
+    looks_local = wished.startswith((".", "/", "~")) or wished.count("/") != 1
+    if looks_local:
+        raise ControlError(
+            what=f"Model {wished!r} was not found",
+            why=f"there is no directory {path if path.is_absolute() else base / path}",
+            do="Correct the path, or name a hub id like owner/name",
+        )
+    return Model(wished, None, None, None)
+
+
+def _described(wished: str, path: Path) -> Model:
+    if not (path / "config.json").is_file():
+        raise ControlError(
+            what=f"Model {wished!r} cannot be used",
+            why=f"{path} has no config.json",
+            do="Name the directory that holds config.json and the weights",
+        )
+    try:
+        config = json.loads((path / "config.json").read_text())
+    except (OSError, ValueError):
+        config = None
+    weights = sum(file.stat().st_size for file in path.glob("*.safetensors"))
+    return Model(wished, path, config if isinstance(config, dict) else None, weights or None)

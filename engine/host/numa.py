@@ -1,0 +1,128 @@
+"""Memory policy and page residency by the kernel's calls (set_mempolicy(2), move_pages(2))."""
+
+import ctypes
+import errno
+import os
+import platform
+import random
+import re
+
+from engine.core.cpuset import NodeSet
+from engine.host.process import PAGE_BYTES
+from engine.host.root import HostRoot
+
+# Numbers from the kernel's syscall tables; the C library has no wrapper for these calls.
+_CALLS = {
+    "x86_64": {"set_mempolicy": 238, "get_mempolicy": 239, "move_pages": 279},
+    "aarch64": {"get_mempolicy": 236, "set_mempolicy": 237, "move_pages": 239},
+}
+_POLICIES = {"default": 0, "preferred": 1, "bind": 2, "interleave": 3, "local": 4}
+_MODE_FLAGS = 0xE000
+"""MPOL_F_* bits that get_mempolicy may return with the mode."""
+_MASK_BITS = 1024
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _call(name: str, *arguments: object) -> int:
+    number = _CALLS.get(platform.machine(), {}).get(name)
+    if number is None:
+        raise OSError(errno.ENOSYS, f"{name} is not known on {platform.machine()}")
+    result = int(_libc.syscall(ctypes.c_long(number), *arguments))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def set_memory_policy(policy: str, nodes: NodeSet) -> None:
+    """Set the calling thread's policy; what it starts inherits it. Raises OSError."""
+    mask = (ctypes.c_ulong * (_MASK_BITS // 64))()
+    for node in nodes:
+        mask[node // 64] |= 1 << (node % 64)
+    needs_nodes = policy in ("bind", "preferred", "interleave")
+    _call(
+        "set_mempolicy",
+        ctypes.c_int(_POLICIES[policy]),
+        mask if needs_nodes else None,
+        ctypes.c_ulong(_MASK_BITS + 1 if needs_nodes else 0),
+    )
+
+
+def memory_policy() -> tuple[str, NodeSet]:
+    """The calling thread's policy and its nodes. Raises OSError."""
+    mode = ctypes.c_int()
+    mask = (ctypes.c_ulong * (_MASK_BITS // 64))()
+    _call(
+        "get_mempolicy",
+        ctypes.byref(mode),
+        mask,
+        ctypes.c_ulong(_MASK_BITS),
+        None,
+        ctypes.c_ulong(0),
+    )
+    names = {number: name for name, number in _POLICIES.items()}
+    nodes = NodeSet(
+        64 * word + bit
+        for word in range(_MASK_BITS // 64)
+        for bit in range(64)
+        if mask[word] >> bit & 1
+    )
+    return names.get(mode.value & ~_MODE_FLAGS, f"policy {mode.value}"), nodes
+
+
+def process_policy(root: HostRoot, pid: int) -> str | None:
+    """The policy that the head of /proc/PID/numa_maps shows, e.g. `bind:0` or `default`.
+
+    Only the first page of text is read: a whole numa_maps walks every page table and holds the
+    process's mmap lock while it does.
+    """
+    try:
+        with (root.path / f"proc/{pid}/numa_maps").open("rb", buffering=0) as file:
+            words = file.read(4096).decode("ascii", "replace").split("\n", 1)[0].split()
+    except OSError:
+        return None
+    return words[1] if len(words) > 1 else None
+
+
+def resident_nodes(
+    root: HostRoot, pid: int, *, samples: int, chance: random.Random
+) -> dict[int, int] | None:
+    """Resident pages per NUMA node in a random sample of a process's mapped pages.
+
+    Addresses are drawn from /proc/PID/maps by size and asked with move_pages(2), which takes no
+    long-held lock; addresses without a page do not count. None where the kernel refuses.
+    """
+    maps = root.text(f"proc/{pid}/maps")
+    if maps is None:
+        return None
+    starts: list[int] = []
+    sizes: list[int] = []
+    for match in re.finditer(r"^([0-9a-f]+)-([0-9a-f]+) r[w-]", maps, re.MULTILINE):
+        first, last = int(match.group(1), 16), int(match.group(2), 16)
+        starts.append(first)
+        sizes.append((last - first) // PAGE_BYTES)
+    if not starts:
+        return None
+    picked = chance.choices(range(len(starts)), weights=sizes, k=samples)
+    pages = (ctypes.c_void_p * samples)(
+        *(starts[index] + chance.randrange(sizes[index]) * PAGE_BYTES for index in picked)
+    )
+    status = (ctypes.c_int * samples)()
+    try:
+        _call(
+            "move_pages",
+            ctypes.c_int(pid),
+            ctypes.c_ulong(samples),
+            pages,
+            None,
+            status,
+            ctypes.c_int(0),
+        )
+    except OSError:
+        return None
+    found: dict[int, int] = {}
+    for node in status:
+        if node >= 0:
+            found[node] = found.get(node, 0) + 1
+    return found

@@ -1,0 +1,85 @@
+"""Every folder that slotdeck writes to, from the XDG variables, each made private to the user."""
+
+import os
+import pwd
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.core.errors import ControlError
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where things live; `prepare` makes the folders."""
+
+    runtime: Path
+    """Socket and lock; gone after a reboot."""
+    state: Path
+    """Journal and logs; kept."""
+    cache: Path
+    """Converted models; may be deleted at any time."""
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> "Paths":
+        """Paths for this environment (the XDG base directory specification)."""
+        uid = os.getuid()
+        home = Path(environment.get("HOME") or pwd.getpwuid(uid).pw_dir)
+        runtime = environment.get("XDG_RUNTIME_DIR")
+        return cls(
+            runtime=Path(runtime, "slotdeck") if runtime else Path(f"/tmp/slotdeck-{uid}"),
+            state=Path(environment.get("XDG_STATE_HOME") or home / ".local/state", "slotdeck"),
+            cache=Path(environment.get("XDG_CACHE_HOME") or home / ".cache", "slotdeck"),
+        )
+
+    @property
+    def socket(self) -> Path:
+        """The service's control socket."""
+        return self.runtime / "control.sock"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one service of this user."""
+        return self.runtime / "service.lock"
+
+    @property
+    def journal(self) -> Path:
+        """What runs, for the next service to adopt."""
+        return self.state / "journal.json"
+
+    @property
+    def service_log(self) -> Path:
+        """The service's own words."""
+        return self.state / "service.log"
+
+    @property
+    def models(self) -> Path:
+        """Bundled models, converted."""
+        return self.cache / "models"
+
+    def instance(self, name: str) -> Path:
+        """An instance's log and exit record."""
+        return self.state / "instances" / name
+
+    def prepare(self) -> None:
+        """Make the runtime and state folders, 0700; refuse one that is not ours alone."""
+        for folder in (self.runtime, self.state):
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                found = folder.lstat()
+                if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
+                    folder.chmod(0o700)
+                    continue
+            except OSError as error:
+                raise ControlError(
+                    what=f"The folder {folder} cannot be used",
+                    why=error.strerror or str(error),
+                    do="Free some space or name another place in XDG_STATE_HOME and "
+                    "XDG_RUNTIME_DIR",
+                ) from None
+            raise ControlError(
+                what=f"The folder {folder} is not safe",
+                why="it is a link, or belongs to somebody else",
+                do="Remove it, or name another place in XDG_RUNTIME_DIR",
+            )

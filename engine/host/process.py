@@ -1,0 +1,120 @@
+"""Processes as /proc tells them: identity, family, CPU time, memory, affinity of each thread."""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from engine.core.cpuset import CpuSet
+from engine.host.root import HostRoot
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStat:
+    """The fields of /proc/PID/stat that we use (proc_pid_stat(5))."""
+
+    pid: int
+    name: str
+    state: str
+    parent: int
+    group: int
+    session: int
+    cpu_s: float
+    """User and system time of all its threads, living and ended; not of its children."""
+    started_ticks: int
+    """Clock ticks after boot: with the boot id and the pid, a process's identity."""
+    rss_bytes: int
+
+    @property
+    def alive(self) -> bool:
+        """A zombie has ended, it only waits to be collected."""
+        return self.state not in "ZXx"
+
+
+def read_stat(root: HostRoot, pid: int) -> ProcessStat | None:
+    """None when there is no such process."""
+    text = root.text(f"proc/{pid}/stat")
+    if not text:
+        return None
+    # The name may hold spaces and parentheses: the last ") " ends it.
+    head, _, tail = text.rpartition(") ")
+    fields = tail.split()
+    if len(fields) < 22:
+        return None
+    return ProcessStat(
+        pid=pid,
+        name=head.partition(" (")[2],
+        state=fields[0],
+        parent=int(fields[1]),
+        group=int(fields[2]),
+        session=int(fields[3]),
+        cpu_s=(int(fields[11]) + int(fields[12])) / TICKS_PER_S,
+        started_ticks=int(fields[19]),
+        rss_bytes=int(fields[21]) * PAGE_BYTES,
+    )
+
+
+def read_all(root: HostRoot) -> dict[int, ProcessStat]:
+    """Every process that we can see, by pid."""
+    found: dict[int, ProcessStat] = {}
+    for name in root.names("proc"):
+        if name.isdigit() and (stat := read_stat(root, int(name))):
+            found[stat.pid] = stat
+    return found
+
+
+def family(processes: dict[int, ProcessStat], leaders: Iterable[int]) -> tuple[int, ...]:
+    """The living processes of these leaders: their sessions and groups, and all descendants.
+
+    A child that made a session of its own is still found through its parent; one that was also
+    re-parented is not (its environment mark finds it, see `marked`).
+    """
+    wanted = set(leaders)
+    members = {
+        stat.pid for stat in processes.values() if {stat.pid, stat.session, stat.group} & wanted
+    }
+    children: dict[int, list[int]] = {}
+    for stat in processes.values():
+        children.setdefault(stat.parent, []).append(stat.pid)
+    waiting = list(members)
+    while waiting:
+        for child in children.get(waiting.pop(), ()):
+            if child not in members:
+                members.add(child)
+                waiting.append(child)
+    return tuple(sorted(pid for pid in members if processes[pid].alive))
+
+
+def marked(root: HostRoot, processes: dict[int, ProcessStat], mark: str) -> tuple[int, ...]:
+    """The living processes whose environment holds `mark`, wherever they have gone."""
+    wanted = mark.encode()
+    found: list[int] = []
+    for stat in processes.values():
+        if not stat.alive:
+            continue
+        try:
+            environment = (root.path / f"proc/{stat.pid}/environ").read_bytes()
+        except OSError:  # another user's process, or one that has just ended
+            continue
+        if wanted in environment.split(b"\0"):
+            found.append(stat.pid)
+    return tuple(found)
+
+
+def thread_affinities(root: HostRoot, pid: int) -> dict[int, CpuSet]:
+    """Each thread's allowed PUs, from /proc/PID/task/TID/status."""
+    affinities: dict[int, CpuSet] = {}
+    for name in root.names(f"proc/{pid}/task"):
+        status = root.text(f"proc/{pid}/task/{name}/status") or ""
+        match = re.search(r"^Cpus_allowed_list:\s*([\d,-]+)$", status, re.MULTILINE)
+        if match:
+            affinities[int(name)] = CpuSet.parse(match.group(1))
+    return affinities
+
+
+def boot_id(root: HostRoot) -> str:
+    """Changes with every boot: pids and start times of an earlier boot mean nothing."""
+    return root.text("proc/sys/kernel/random/boot_id") or ""

@@ -1,0 +1,48 @@
+"""Reading the bounded logs that the shims write: pieces named by their first byte's offset."""
+
+from pathlib import Path
+
+from engine.control import LogLines
+
+
+def read_log(folder: Path, *, offset: int, limit_bytes: int) -> LogLines:
+    """Up to `limit_bytes` from `offset` on; -1 reads the end, from the start of a line.
+
+    An offset that is no longer kept continues at the oldest byte that is.
+    """
+    try:
+        pieces = sorted(
+            (int(path.name[4:]), path) for path in folder.iterdir() if path.name[:4] == "log-"
+        )
+    except OSError:
+        return LogLines("", 0)
+    if not pieces:
+        return LogLines("", 0)
+    end = pieces[-1][0] + pieces[-1][1].stat().st_size
+    tail = offset < 0
+    if tail:
+        offset = max(pieces[0][0], end - limit_bytes)
+    offset = min(max(offset, pieces[0][0]), end)
+    start = offset
+    data = b""
+    for position, (first, path) in enumerate(pieces):
+        after = pieces[position + 1][0] if position + 1 < len(pieces) else end
+        if after <= offset or len(data) >= limit_bytes:
+            continue
+        try:
+            with path.open("rb") as file:
+                file.seek(offset - first)
+                data += file.read(min(after - offset, limit_bytes - len(data)))
+        except OSError:
+            continue
+        offset = start + len(data)
+    if tail and start > pieces[0][0] and b"\n" in data:
+        data = data[data.index(b"\n") + 1 :]
+    return LogLines(data.decode("utf-8", "replace"), offset)
+
+
+def last_line(folder: Path) -> str:
+    """The last line with words in it, for the reason of a crash; at most 300 characters."""
+    text = read_log(folder, offset=-1, limit_bytes=8192).text
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""
