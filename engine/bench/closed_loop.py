@@ -104,6 +104,7 @@ class ClosedLoop:
             stamp(piece.at)
             tally.pieces_seen += piece.tokens
 
+        measured = tally.opened_at is not None
         prepared, load = self.prepared, self._load
         prompt = self._prompts.text(number, prepared.words)
         self._flights[number] = flight
@@ -128,4 +129,4 @@ class ClosedLoop:
                 why="the stream ended well, but no event had any text",
                 do="Look at what the engine answers to one prompt.",
             )
-        tally.add(done)
+        tally.add(done, measured=measured)

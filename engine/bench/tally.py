@@ -48,8 +48,11 @@ class Tally:
     _output_tokens: int = 0
     _prompts_told: int = 0
 
-    def add(self, done: Finished) -> None:
-        """A request that ended well, inside the window or before it opened."""
+    def add(self, done: Finished, *, measured: bool) -> None:
+        """A request that ended well; measured if the window was open when it was begun.
+
+        Connecting takes a while, so that one begun just before the window may be sent in it.
+        """
         self.ended += 1
         tokens = output_tokens(done)
         self._all_tokens += tokens
@@ -65,7 +68,7 @@ class Tally:
                 self._window_prompts_unknown += 1
             else:
                 self._window_prompt_tokens += done.prompt_tokens
-        if done.sent_at < opened_at:
+        if not measured:
             return
         self.finished += 1
         self._output_tokens += tokens
