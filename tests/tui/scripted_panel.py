@@ -1,0 +1,111 @@
+"""The real panel as a process, on a scripted control: `python tests/tui/scripted_panel.py`."""
+
+import argparse
+import asyncio
+import random
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from dataclasses import replace
+
+from engine.control import Change, Offer
+from engine.core.status import Happening, LoadStatus, State
+from tests.tui.machines import HUGE, SERVER, SMALL, odd
+from tests.tui.scripted_control import (
+    ScriptedControl,
+    instance,
+    snapshot,
+    two_instances,
+    usual_offer,
+)
+
+MACHINES = {"small": SMALL, "server": SERVER, "huge": HUGE, "odd": odd()}
+
+
+class PlayedControl(ScriptedControl):
+    """Carries out moves and stops on its own values, so that a hand at the keys sees them."""
+
+    async def apply(self, offer: Offer) -> None:
+        await super().apply(offer)
+        now = self.its_snapshots[-1]
+        instances = []
+        for each in now.instances:
+            moved = next(
+                (p for p in (*offer.moves, *offer.starts) if p.instance == each.name), None
+            )
+            if moved:
+                instances.append(
+                    replace(
+                        each, slot=moved.slot, pus=str(moved.pus), state=State.READY, unknown={}
+                    )
+                )
+            elif each.name in offer.stops:
+                instances.append(replace(each, state=State.STOPPED, why="stopped by you"))
+            else:
+                instances.append(each)
+        load = None if now.load or offer.id != "load" else LoadStatus(("chat",), 1, 7, 600.0)
+        told = Happening("2026-01-02T03:04:09Z", "information", f"applied {offer.id}")
+        self.tell(
+            replace(now, instances=tuple(instances), load=load, happenings=(*now.happenings, told))
+        )
+
+    async def wander(self, every_s: float) -> None:
+        """New loads at a steady rate."""
+        dice = random.Random(7)
+        while True:
+            await asyncio.sleep(every_s)
+            now = self.its_snapshots[-1]
+            busy = tuple(
+                min(1.0, max(0.0, (old or 0.0) + dice.uniform(-0.2, 0.2))) for old in now.pus_busy
+            )
+            self.tell(replace(now, pus_busy=busy))
+
+
+def build(args: argparse.Namespace) -> PlayedControl:
+    machine = MACHINES[args.machine]
+    instances = two_instances()
+    if args.machine in ("server", "huge"):
+        half = len(machine.cores) // 2
+        node = str(machine.numa_nodes[0].cpus)
+        instances = (
+            instance("chat", "numa:0", node),
+            instance("coder", f"core:{half}", str(machine.cores[half].pus), restarts=1),
+            replace(two_instances()[1], name="draft"),
+        )
+
+    def answer(change: Change) -> Offer:
+        return usual_offer(change, machine)
+
+    return PlayedControl(machine, [snapshot(machine, instances)], answer=answer, pause_s=0.05)
+
+
+async def play(args: argparse.Namespace) -> int:
+    from tui.__main__ import run
+    from tui.app import SlotdeckApp
+
+    control = build(args)
+    app = SlotdeckApp(
+        control, ascii_only=args.ascii, readonly=args.readonly, terminal=sys.stdin.fileno()
+    )
+    wandering = asyncio.create_task(control.wander(args.every)) if args.every else None
+    try:
+        return await run(app)
+    finally:
+        sys.stdout.write(f"applied: {[offer.id for offer in control.applied]}\n")
+        if wandering:
+            wandering.cancel()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--machine", default="small", choices=MACHINES)
+    parser.add_argument("--ascii", action="store_true")
+    parser.add_argument("--readonly", action="store_true")
+    parser.add_argument("--every", type=float, default=0.0, help="seconds between new loads")
+    return asyncio.run(play(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""The panel's entry: refuses what is no terminal, connects, shows, and says what keeps running."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.core.errors import ControlError
+
+if TYPE_CHECKING:
+    from engine.control import ApplyLayout
+    from tui.app import SlotdeckApp
+
+
+def parser() -> argparse.ArgumentParser:
+    """The panel's own arguments."""
+    made = argparse.ArgumentParser(prog="slotdeck", description="Open the control panel.")
+    made.add_argument("layout", nargs="?", type=Path, help="a layout file to offer")
+    made.add_argument("--readonly", action="store_true", help="look, change nothing")
+    made.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Open the panel; the exit code is the command's."""
+    args = parser().parse_args(argv)
+    # Read once, here: everything below is given values.
+    term = os.environ.get("TERM", "")  # noqa: TID251
+    if term == "dumb" or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        why = "TERM is dumb" if term == "dumb" else "this is no terminal"
+        complain(f"cannot draw the panel: {why}. Use `slotdeck status --watch` instead.")
+        return 1
+    layout = None
+    if args.layout is not None:
+        try:
+            layout = read_layout(args.layout)
+        except (OSError, UnicodeDecodeError) as error:
+            complain(f"cannot read the layout {args.layout}: {error}. Check its path.")
+            return 2
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    try:
+        return asyncio.run(
+            open_panel(layout, readonly=args.readonly, ascii_only=args.ascii or not utf8)
+        )
+    except ControlError as error:
+        complain(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def complain(words: str) -> None:
+    """One line for a human."""
+    sys.stderr.write(f"slotdeck: {words}\n")
+
+
+def read_layout(path: Path) -> "ApplyLayout":
+    """The file's text as a change to offer."""
+    from engine.control import ApplyLayout
+
+    absolute = path.resolve()
+    return ApplyLayout(absolute.name, absolute.read_text(encoding="utf-8"), str(absolute.parent))
+
+
+async def open_panel(layout: "ApplyLayout | None", *, readonly: bool, ascii_only: bool) -> int:
+    """Connect to the service and run the panel on it."""
+    from engine.client import connect
+
+    sys.stdout.write("slotdeck: connecting" + ("..." if ascii_only else "…"))
+    sys.stdout.flush()
+    try:
+        control = await connect()
+    finally:
+        sys.stdout.write("\r\x1b[K")
+        sys.stdout.flush()
+    from tui.app import SlotdeckApp
+
+    app = SlotdeckApp(
+        control,
+        readonly=readonly,
+        ascii_only=ascii_only,
+        layout=layout,
+        reconnect=connect,
+        terminal=sys.stdin.fileno(),
+    )
+    return await run(app)
+
+
+async def run(app: "SlotdeckApp") -> int:
+    """Show the panel; afterwards say on the restored terminal what keeps running."""
+    from tui.present.farewell import farewell
+
+    await app.run_async()
+    close = getattr(app.control, "aclose", None)
+    if close is not None:
+        await close()
+    try:
+        sys.stdout.write(farewell(app.view.snapshot) + "\n")
+        sys.stdout.flush()
+    except OSError:  # the terminal has gone; nobody is left to read it
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+    return app.return_code or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""What can be done here: each action with its key, its words, and why it may not work now."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.core.status import State
+from tui.view import Connection, View
+
+WhyNot = Callable[[View], str | None]
+IDLE = (State.STOPPED, State.FAILED, State.BACKOFF)
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing to do; footer, help and palette all read it from here."""
+
+    id: str
+    key: str
+    label: str
+    does: str
+    """One sentence for help and palette."""
+    why_not: WhyNot
+    """None when it works now, else the reason."""
+    apart: bool = False
+    """Destructive: stands apart from the harmless keys."""
+
+    @property
+    def shown_key(self) -> str:
+        """The key as it stands on a keyboard."""
+        return {"question_mark": "?", "ctrl+p": "^p"}.get(self.key, self.key)
+
+
+def always(_: View) -> str | None:
+    """For actions that always work."""
+    return None
+
+
+def _changing(view: View) -> str | None:
+    if view.readonly:
+        return "this panel was opened with --readonly"
+    if view.connection is not Connection.LIVE:
+        return "there is no connection to the service now"
+    return None
+
+
+def _on_instance(view: View) -> str | None:
+    if view.instance is None:
+        return "no instance is selected" if view.instances else "there is no instance yet"
+    return None
+
+
+def _not_start(view: View) -> str | None:
+    reason = _changing(view) or _on_instance(view)
+    if reason or view.instance is None:
+        return reason
+    if view.instance.state not in IDLE:
+        return f"{view.instance.name} is already {view.instance.state}"
+    return None
+
+
+def _not_stop(view: View) -> str | None:
+    reason = _changing(view) or _on_instance(view)
+    if reason or view.instance is None:
+        return reason
+    if view.instance.state in (State.STOPPED, State.STOPPING):
+        return f"{view.instance.name} is already {view.instance.state}"
+    return None
+
+
+def _not_forget(view: View) -> str | None:
+    reason = _changing(view) or _on_instance(view)
+    if reason or view.instance is None:
+        return reason
+    if view.instance.state not in (State.STOPPED, State.FAILED):
+        return f"{view.instance.name} is {view.instance.state}; stop it first"
+    return None
+
+
+def _not_move(view: View) -> str | None:
+    reason = _changing(view) or _on_instance(view)
+    if reason or view.instance is None:
+        return reason
+    if view.machine is None:
+        return "the machine is not read yet"
+    if not view.machine.live:
+        return "this is a recorded machine; only the live one runs instances"
+    return None
+
+
+def _not_try(view: View) -> str | None:
+    reason = _on_instance(view)
+    if reason or view.instance is None:
+        return reason
+    if view.connection is not Connection.LIVE:
+        return "there is no connection to the service now"
+    if view.instance.state is not State.READY:
+        return f"{view.instance.name} is {view.instance.state}, not ready"
+    return None
+
+
+def _not_load(view: View) -> str | None:
+    reason = _changing(view)
+    if reason or (view.snapshot and view.snapshot.load):
+        return reason
+    if not any(each.state is State.READY for each in view.instances):
+        return "no instance is ready to take requests"
+    return None
+
+
+ACTIONS = (
+    Action("start", "s", "Start", "Start the selected instance again where it was", _not_start),
+    Action("move", "m", "Move", "Pick the instance up; arrows choose a slot", _not_move),
+    Action("try", "t", "Try", "Ask the selected instance a question", _not_try),
+    Action("load", "b", "Load", "Steady requests to all ready instances, on or off", _not_load),
+    Action("log", "l", "Log", "The log at full height, and back", _on_instance),
+    Action("events", "e", "Events", "What happened, newest first", always),
+    Action("help", "question_mark", "Help", "All keys, marks and colours", always),
+    Action("quit", "q", "Quit", "Close the panel; engines keep running", always),
+    Action("stop", "x", "Stop", "Stop the selected instance", _not_stop, apart=True),
+    Action(
+        "forget", "X", "Forget", "Drop a stopped instance from the list", _not_forget, apart=True
+    ),
+)
+BY_ID = {action.id: action for action in ACTIONS}

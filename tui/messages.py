@@ -1,0 +1,56 @@
+"""What has happened, as the parts of the panel tell each other."""
+
+from dataclasses import dataclass
+
+from textual.message import Message
+
+from engine.core.status import Snapshot
+from engine.core.topology import Machine
+from tui.view import Connection
+
+
+@dataclass
+class SnapshotArrived(Message, bubble=False):
+    """A newer snapshot; an unread older one is worth nothing."""
+
+    snapshot: Snapshot
+    at: float
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, SnapshotArrived)
+
+
+@dataclass
+class MachineRead(Message, bubble=False):
+    """The machine's facts for the revision of the newest snapshot."""
+
+    machine: Machine
+
+
+@dataclass
+class ConnectionChanged(Message, bubble=False):
+    """The service answers, or is gone and why."""
+
+    connection: Connection
+    why: str = ""
+
+
+@dataclass
+class InstanceSelected(Message):
+    """The user chose an instance in the table or in the map."""
+
+    name: str
+
+
+@dataclass
+class SlotAimed(Message):
+    """The map's cursor stands on a slot."""
+
+    slot: str
+
+
+@dataclass
+class SlotChosen(Message):
+    """Enter, or a click, on a slot."""
+
+    slot: str

@@ -1,0 +1,70 @@
+"""The top line: what machine this is, and whether what you see is still true."""
+
+from engine.core.topology import Machine
+from tui.present.glyphs import Glyphs, spelled
+from tui.present.ink import Line, Span
+from tui.present.units import count, span
+from tui.view import Connection, View
+
+OLD_S = 3.0
+"""From this age on a snapshot's age is shown."""
+
+
+def machine_summary(machine: Machine) -> str:
+    """`1 package · 1 NUMA node · 2 cores · 2 PUs`."""
+    words = [
+        count(len(machine.packages), "package"),
+        count(len(machine.numa_nodes), "NUMA node"),
+        count(len(machine.cores), "core"),
+        count(len(machine.pus.online), "PU"),
+    ]
+    if machine.gpus:
+        words.append(count(len(machine.gpus), "GPU"))
+    return " · ".join(words)
+
+
+def connection_span(view: View, now: float) -> Span:
+    """Live, old, or gone: a word and a colour."""
+    match view.connection:
+        case Connection.CONNECTING:
+            return Span("connecting…", "warning")
+        case Connection.GONE:
+            return Span("service gone — reconnecting", "error")
+        case Connection.LIVE:
+            age = None if view.arrived_at is None else now - view.arrived_at
+            if age is not None and age > OLD_S:
+                return Span(f"live, but {span(age)} old", "warning")
+            return Span("live", "good")
+
+
+def load_span(view: View) -> Span:
+    """Whether the load generator runs, on what, and for how long still."""
+    load = view.snapshot.load if view.snapshot else None
+    if load is None:
+        return Span("load off", "muted")
+    streams = count(load.concurrency * len(load.targets), "stream")
+    return Span(f"load on: {streams}, {span(load.ends_in_s)} left", "accent")
+
+
+def header_line(view: View, width: int, now: float, glyphs: Glyphs) -> Line:
+    """Name and machine on the left, the connection on the right; the left gives way."""
+    mark = glyphs.marks["ready" if view.connection is Connection.LIVE else "stopped"]
+    state = connection_span(view, now)
+    load = load_span(view)
+    right = [Span(f"{mark} ", state.ink), state, Span("   "), load, Span(" ")]
+    if view.readonly:
+        right.insert(0, Span("readonly   ", "accent"))
+    right = [Span(spelled(each.text, glyphs), each.ink) for each in right]
+    used = sum(len(each.text) for each in right)
+    left = [Span(" slotdeck ", "brand")]
+    if view.machine:
+        room = width - used - 13
+        words = machine_summary(view.machine).split(" · ")
+        short = view.machine.numa_nodes and [words[1], words[2]]
+        for choice in (words, words[:4], short or [], []):
+            text = spelled(" · ".join(choice), glyphs)
+            if len(text) <= room:
+                left.append(Span(f"  {text}", "text"))
+                break
+    pad = max(1, width - used - sum(len(each.text) for each in left))
+    return (*left, Span(" " * pad), *right)

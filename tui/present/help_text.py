@@ -1,0 +1,68 @@
+"""The help screen's lines, made from the same actions as the footer."""
+
+from tui.actions import ACTIONS
+from tui.present.glyphs import Glyphs, spelled
+from tui.present.ink import Line, Span
+from tui.present.text import clean, fit
+from tui.view import View
+
+AROUND = (
+    ("tab", "next pane: map, instances, log"),
+    ("arrows", "move the cursor in the focused pane"),
+    ("enter", "on a slot: select the instance that holds it"),
+    ("esc", "put back, close, cancel"),
+    ("ctrl+p", "all actions by name"),
+    ("ctrl+q", "close at once"),
+)
+MOUSE = (
+    "Drag an instance from the table or the map onto a slot: you get a plan to confirm.",
+    "Shift+drag selects text in your own terminal; the log selects by dragging.",
+)
+STATES = (
+    ("starting", "loads its model"),
+    ("ready", "has generated a token"),
+    ("stopping", "finishes its requests"),
+    ("stopped", "by you or by its layout"),
+    ("backoff", "crashed; waits before it starts again"),
+    ("failed", "crashed too often; the reason is shown"),
+)
+
+
+def help_lines(view: View, glyphs: Glyphs) -> list[Line]:
+    """Keys with why some do not work now, then marks."""
+    lines: list[Line] = [(Span("Keys", "title"),)]
+    for action in ACTIONS:
+        reason = action.why_not(view)
+        ink = "key:danger" if action.apart else "key"
+        row = [Span(f"  {action.shown_key:<8}", ink), Span(action.does, "text")]
+        if reason:
+            row.append(Span(f"  (not now: {clean(reason)})", "muted"))
+        lines.append(tuple(row))
+    lines += [(), (Span("Around", "title"),)]
+    lines += [(Span(f"  {key:<8}", "key"), Span(words, "text")) for key, words in AROUND]
+    lines += [(), (Span("Mouse", "title"),)]
+    lines += [(Span("  " + words, "text"),) for words in MOUSE]
+    lines += [(), (Span("States", "title"),)]
+    for state, words in STATES:
+        mark = glyphs.marks[state]
+        lines.append((Span(fit(f"  {mark} {state}", 14), f"state:{state}"), Span(words, "text")))
+    lines += [(), (Span("Map", "title"),)]
+    heat = [Span(glyph, f"heat:{at}") for at, glyph in enumerate(glyphs.levels)]
+    lines.append((Span("  "), *heat, Span("    load of a PU, idle to full", "text")))
+    if glyphs.half:
+        lines.append(
+            (
+                Span("  "),
+                Span(glyphs.half, "heat:7:1"),
+                Span("           two SMT siblings in one cell: upper and lower", "text"),
+            )
+        )
+    for glyph, ink, words in (
+        ("a", "owner:0", "a letter is the instance that holds the PU"),
+        (glyphs.several, "several", "held by more than one"),
+        (glyphs.free, "faint", "held by none"),
+        (glyphs.barred, "barred", "outside our cpuset or affinity"),
+        (glyphs.unknown, "faint", "not known; the reason is below the table"),
+    ):
+        lines.append((Span("  "), Span(f"{glyph:<12}", ink), Span(words, "text")))
+    return [tuple(Span(spelled(each.text, glyphs), each.ink) for each in line) for line in lines]

@@ -1,0 +1,41 @@
+"""Pieces of a line with a named ink; the palette alone knows which colour an ink is."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from tui.present.text import cell_width
+
+
+class Span(NamedTuple):
+    """Text in one ink, such as `muted`, `owner:2` or `heat:7`."""
+
+    text: str
+    ink: str = ""
+    glow: str = ""
+    """What is behind it: cursor, good, bad, maybe or nothing."""
+
+
+Line = tuple[Span, ...]
+
+
+def merged(spans: Iterable[Span]) -> Line:
+    """The same line with neighbours of one ink joined: fewer colour codes for the terminal."""
+    out: list[Span] = []
+    for span in spans:
+        if not span.text:
+            continue
+        if out and out[-1].ink == span.ink and out[-1].glow == span.glow:
+            out[-1] = Span(out[-1].text + span.text, span.ink, span.glow)
+        else:
+            out.append(span)
+    return tuple(out)
+
+
+def line_width(line: Iterable[Span]) -> int:
+    """Cells that the line takes."""
+    return sum(cell_width(span.text) for span in line)
+
+
+def plain(line: Iterable[Span]) -> str:
+    """The line's text alone."""
+    return "".join(span.text for span in line)

@@ -1,0 +1,101 @@
+"""The words on the map: packages, NUMA nodes with their memory, GPUs, the legend."""
+
+from engine.core.cpuset import CpuSet
+from tui.present.badges import badges
+from tui.present.glyphs import Glyphs
+from tui.present.ink import Line, Span
+from tui.present.map_groups import Block, Group, slot_pus
+from tui.present.map_scene import HOLDING, Scene, owners_of
+from tui.present.text import clean
+from tui.present.units import count, memory, number, percent
+from tui.view import View
+
+
+def package_title(scene: Scene, group: Group, width: int) -> str:
+    """`package 0 · 16 cores · PUs 0-15,32-47`, shorter where there is less room."""
+    if group.package is None:
+        return "outside the packages"
+    cores = [scene.machine.cores[core] for block in group.blocks for core in block.cores]
+    pus = CpuSet(pu for core in cores for pu in core.pus)
+    words = [f"package {group.package}", count(len(cores), "core"), f"PUs {pus}"]
+    while len(words) > 1 and len(" · ".join(words)) > width:
+        words.pop()
+    return " · ".join(words)
+
+
+def node_title(scene: Scene, block: Block, room: int) -> tuple[str, str]:
+    """The node's name and its memory, as much as fits into a box's upper border."""
+    if block.node is None:
+        return " no NUMA node ", ""
+    node = scene.machine.numa_node(block.node)
+    kind = node.kind if node and node.kind not in ("dram", "unknown") else ""
+    name = f" NUMA {block.node} {kind.upper() + ' ' if kind else ''}"
+    status = scene.nodes.get(block.node)
+    total = node.memory_bytes if node else None
+    wishes = []
+    if status and status.free_bytes is not None:
+        free = memory(status.free_bytes)
+        wishes = [f" {free} free of {memory(total)} ", f" {free} free "]
+    elif total is not None:
+        wishes = [f" {memory(total)} "]
+    return name, next((wish for wish in wishes if len(name) + len(wish) <= room), "")
+
+
+def gpu_text(scene: Scene, index: int, room: int) -> str:
+    """`gpu 0 · Arc B580 · 12.0 GiB · 34 % · 41 W`, the rightmost dropped first."""
+    gpu = next((each for each in scene.machine.gpus if each.index == index), None)
+    status = scene.gpus.get(index)
+    words = [f"gpu {index}"]
+    if gpu:
+        words.append(clean(gpu.name or gpu.device or gpu.pci))
+        words.append(memory(gpu.memory_bytes))
+    if status:
+        words.append(percent(status.busy))
+        if status.power_w is not None:
+            words.append(f"{number(status.power_w)} W")
+    while len(words) > 1 and len(" · ".join(words)) > room:
+        words.pop()
+    return " · ".join(words)
+
+
+def slot_text(view: View, slot: str) -> str:
+    """`core:3 · PUs 3,19 · a`: what the cursor stands on."""
+    machine = view.machine
+    if machine is None:
+        return slot
+    if slot.startswith("gpu:"):
+        return f"{slot} · {gpu_text(Scene(machine), int(slot[4:]), 60)}"
+    pus = slot_pus(machine, slot)
+    names = [
+        each.name for each in view.instances if each.state in HOLDING and _overlap(each.pus, pus)
+    ]
+    held = ", ".join(clean(name) for name in names) or "free"
+    return f"{slot} · {'PU' if len(pus) == 1 else 'PUs'} {pus or 'none'} · {held}"
+
+
+def _overlap(text: str, pus: CpuSet) -> bool:
+    try:
+        return bool(CpuSet.parse(text) & pus)
+    except ValueError:
+        return False
+
+
+def legend(view: View, glyphs: Glyphs) -> Line:
+    """What the marks in the map mean, with only those that occur."""
+    spans = [Span("load ", "muted")]
+    spans += [Span(glyph, f"heat:{at}") for at, glyph in enumerate(glyphs.levels)]
+    names = badges(each.name for each in view.instances)
+    for each in view.instances:
+        if each.state in HOLDING:
+            badge = names[each.name]
+            spans += [Span("  "), Span(badge.letter, badge.ink)]
+            spans.append(Span(f" {clean(each.name)[:16]}", "muted"))
+    spans += [Span(f"  {glyphs.free}", "faint"), Span(" free", "muted")]
+    if any(len(badge) > 1 for badge in owners_of(view).values()):
+        spans += [Span(f"  {glyphs.several}", "several"), Span(" shared", "muted")]
+    machine = view.machine
+    if machine and machine.pus.online - machine.pus.usable:
+        spans += [Span(f"  {glyphs.barred}", "barred"), Span(" not for us", "muted")]
+    if machine and machine.pus.offline:
+        spans += [Span(f"  offline {machine.pus.offline}", "muted")]
+    return tuple(spans)

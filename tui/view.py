@@ -1,0 +1,44 @@
+"""What the panel knows at one moment: the value that every presenter and action is given."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from engine.core.status import InstanceStatus, Snapshot
+from engine.core.topology import Machine
+
+
+class Connection(StrEnum):
+    """How the panel stands to the service."""
+
+    CONNECTING = "connecting"
+    LIVE = "live"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Machine, newest snapshot, and what the user has selected."""
+
+    machine: Machine | None = None
+    snapshot: Snapshot | None = None
+    connection: Connection = Connection.CONNECTING
+    why_gone: str = ""
+    arrived_at: float | None = None
+    """When the newest snapshot arrived, on the panel's own monotonic clock."""
+    readonly: bool = False
+    selected: str | None = None
+    """The selected instance's name."""
+
+    @property
+    def instances(self) -> tuple[InstanceStatus, ...]:
+        """All instances of the newest snapshot."""
+        return self.snapshot.instances if self.snapshot else ()
+
+    @property
+    def instance(self) -> InstanceStatus | None:
+        """The selected instance, or None."""
+        return self.named(self.selected)
+
+    def named(self, name: str | None) -> InstanceStatus | None:
+        """The instance of that name, or None."""
+        return next((each for each in self.instances if each.name == name), None)

@@ -1,0 +1,55 @@
+"""The selected instance's log: follows its end, stands still while you read further up."""
+
+from textual.widgets import Log
+
+from tui.present.text import clean, clean_lines
+
+MOST_LINES = 5000
+
+
+class LogPane(Log):
+    """Text that others wrote: nothing in it reaches the terminal as a command."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002  Textual's name
+        super().__init__(max_lines=MOST_LINES, id=id)
+        self.instance: str | None = None
+        self.offset_read = -1
+        self._tail = ""
+
+    def follow(self, name: str | None) -> None:
+        """Read another instance's log from its end."""
+        self.instance = name
+        self.offset_read = -1
+        self._tail = ""
+        self.clear()
+        self._entitle()
+
+    def add(self, text: str, next_offset: int) -> None:
+        """Text that came since; a line that has not ended waits for its end."""
+        if 0 <= next_offset < self.offset_read:  # the file was cut: what is shown is history
+            self.write_line("… the log starts again …", scroll_end=self.is_following)
+        self.offset_read = next_offset
+        if text:
+            following = self.is_following
+            *whole, self._tail = (self._tail + text).split("\n")
+            if whole:
+                self.write_lines(clean_lines("\n".join(whole)).split("\n"), scroll_end=following)
+        self._entitle()
+
+    def say(self, words: str) -> None:
+        """A line of ours, set apart."""
+        self.border_subtitle = clean(words)
+
+    @property
+    def is_following(self) -> bool:
+        """Whether the newest line is in sight."""
+        return self.scroll_offset.y >= self.max_scroll_y - 1
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        self._entitle()
+
+    def _entitle(self) -> None:
+        name = clean(self.instance or "")
+        self.border_title = f"log {name}".rstrip()
+        self.border_subtitle = "" if self.is_following else "paused: End follows again"

@@ -1,0 +1,181 @@
+"""The machine map: one Line-API widget, since a widget for each core is 50 times dearer."""
+
+from typing import ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Offset, Region, Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from engine.core.topology import Machine
+from tui.messages import SlotAimed, SlotChosen
+from tui.present.glyphs import Glyphs
+from tui.present.ink import Line
+from tui.present.map_cells import map_row
+from tui.present.map_plan import Plan, map_plan
+from tui.present.map_scene import Scene, map_scene
+from tui.present.map_titles import legend, slot_text
+from tui.present.map_walk import first_slot, neighbour
+from tui.view import View
+from tui.widgets.palette import Palette
+
+SHARE_OF_SCREEN = 0.45
+"""How much of the screen's height the map may ask for."""
+
+
+class MachineMap(ScrollView, can_focus=True):
+    """Packages, NUMA nodes, cores; who holds them and how busy they are."""
+
+    ALLOW_SELECT = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "walk('up')", show=False),
+        Binding("down,j", "walk('down')", show=False),
+        Binding("left,h", "walk('left')", show=False),
+        Binding("right", "walk('right')", show=False),
+        Binding("enter", "choose", show=False),
+    ]
+
+    def __init__(self, palette: Palette, glyphs: Glyphs, *, id: str | None = None) -> None:  # noqa: A002  Textual's name
+        super().__init__(id=id)
+        self._palette = palette
+        self._glyphs = glyphs
+        self._view = View()
+        self._plan: Plan | None = None
+        self._planned = (0, 0, 0)
+        self._scene: Scene | None = None
+        self._painted: dict[int, Line] = {}
+        self.cursor: str | None = None
+        self.target: str | None = None
+        self.verdict = "maybe"
+        self.border_title = "machine"
+
+    # What is shown
+
+    def present(self, view: View) -> None:
+        """Show a newer view; only rows that changed are drawn."""
+        new_machine = view.machine is not self._view.machine
+        self._view = view
+        if new_machine:
+            self._plan = None
+            self.refresh(layout=True)
+        self._redraw()
+
+    def aim(self, target: str | None, verdict: str = "maybe") -> None:
+        """Light the slot that an instance is carried over; None ends that."""
+        if (target, verdict) != (self.target, self.verdict):
+            self.target, self.verdict = target, verdict
+            self._redraw()
+
+    def _redraw(self) -> None:
+        machine = self._view.machine
+        if machine is None:
+            return
+        self._scene = map_scene(
+            self._view,
+            machine,
+            cursor=self.cursor if self.has_focus else None,
+            target=self.target,
+            verdict=self.verdict,
+            glyphs=self._glyphs,
+        )
+        self._subtitle()
+        plan = self._plan
+        if plan is None:
+            return
+        top, width = self.scroll_offset.y, self.size.width
+        for y in range(top, min(plan.height, top + self.size.height)):
+            if self._painted.get(y) != (line := map_row(plan, self._scene, y)):
+                self._painted[y] = line
+                # Whole rows: Textual would draw from the row's start anyway.
+                self.refresh(Region(0, y - top, width, 1))
+        for y in [y for y in self._painted if not top <= y < top + self.size.height]:
+            del self._painted[y]
+
+    def _subtitle(self) -> None:
+        if (self.has_focus or self.target) and (slot := self.target or self.cursor):
+            text = slot_text(self._view, slot)
+        else:
+            text = "".join(span.text for span in legend(self._view, self._glyphs))
+        room = max(0, self.size.width - 6)
+        self.border_subtitle = text if len(text) <= room else text[: max(0, room - 1)] + "…"
+
+    # Where everything stands
+
+    def _fit(self, machine: Machine, width: int, budget: int) -> Plan:
+        if self._plan is None or self._planned != (id(machine), width, budget):
+            self._plan = map_plan(machine, width, budget)
+            self._planned = (id(machine), width, budget)
+            self._painted.clear()
+            self.virtual_size = Size(width, self._plan.height)
+            if self._plan.area(self.cursor) is None:
+                self.cursor = first_slot(self._plan)
+        return self._plan
+
+    def _budget(self, screen_height: int) -> int:
+        return max(4, int(screen_height * SHARE_OF_SCREEN) - 2)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        if self._view.machine is None:
+            return 3
+        return self._fit(self._view.machine, width, self._budget(viewport.height)).height
+
+    def on_resize(self) -> None:
+        if self._view.machine is not None:
+            self._fit(self._view.machine, self.size.width, self._budget(self.app.size.height))
+        self._painted.clear()
+        self._redraw()
+
+    def render_line(self, y: int) -> Strip:
+        width = self.size.width
+        if self._plan is None or self._scene is None:
+            return Strip.blank(width, self.rich_style)
+        row = y + self.scroll_offset.y
+        line = self._painted.get(row)
+        if line is None:
+            line = self._painted[row] = map_row(self._plan, self._scene, row)
+        return self._palette.strip(line, width, self.rich_style)
+
+    # The pointer and the cursor
+
+    def slot_at(self, screen: Offset) -> str | None:
+        """The slot under a cell of the screen, None outside the map."""
+        region = self.content_region
+        if self._plan is None or not region.contains_point(screen):
+            return None
+        at = screen - region.offset
+        return self._plan.slot_at(at.x + self.scroll_offset.x, at.y + self.scroll_offset.y)
+
+    def put_cursor(self, slot: str) -> None:
+        """Stand on a slot and scroll it into sight."""
+        area = self._plan.area(slot) if self._plan else None
+        if area is None:
+            return
+        self.cursor = slot
+        self.scroll_to_region(
+            Region(0, area.y, 1, min(area.height, max(1, self.size.height))),
+            animate=False,
+            force=True,
+        )
+        self._redraw()
+        self.post_message(SlotAimed(slot))
+
+    def action_walk(self, direction: str) -> None:
+        if self._plan and (slot := neighbour(self._plan, self.cursor, direction)):
+            self.put_cursor(slot)
+
+    def action_choose(self) -> None:
+        if self.cursor:
+            self.post_message(SlotChosen(self.cursor))
+
+    def on_click(self, event: events.Click) -> None:
+        slot = self.slot_at(event.screen_offset)
+        if slot:
+            self.put_cursor(slot)
+            self.post_message(SlotChosen(slot))
+
+    def on_focus(self) -> None:
+        self._redraw()
+
+    def on_blur(self) -> None:
+        self._redraw()
