@@ -1,6 +1,7 @@
 """Everything a reader needs to repeat a benchmark, and the rules by which it counted."""
 
 import asyncio
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from engine.bench.values import ClientHealth, Load, TargetReport
 
 RULES = {
     "loop": "closed: each stream sends its next request when its last one has ended; one new "
-    "connection per request, and connecting is not part of any time",
+    "connection per request; connecting is in no time, the engine's accepting of it is in TTFT",
     "stagger": "the streams of a target start evenly spread over stagger_s, by default one "
     "inter-token time of the idle engine",
     "warmup": "streams go on without a pause; the window opens, for all targets at once, when "
@@ -49,7 +50,7 @@ def manifest(
 ) -> dict[str, object]:
     """Names no host, no user and no key."""
     asked = asdict(load) | {"warmup_requests": load.warmups}
-    if load.duration_s is not None and load.duration_s == float("inf"):
+    if load.duration_s == math.inf:  # JSON has no infinity.
         asked["duration_s"] = None
     return {
         "started_at": started_at,

@@ -88,6 +88,7 @@ def report_text(report: Report, width: int) -> str:
         else:
             blocks.append([a + GAP + b for a, b in zip(first, lines, strict=True)])
     paragraphs = ["\n".join(line.rstrip() for line in block) for block in blocks]
+    paragraphs.append("Lower is better for ms, higher for tokens/s.")
     notes = _merged(targets)
     if notes:
         paragraphs.append("\n".join(notes))

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -140,8 +141,10 @@ async def _drive(
         for loop in loops.values():
             loop.open_window(opened_at)
         watch.start()
+        # No loop takes an infinite time limit as such.
+        limit_s = None if load.duration_s == math.inf else load.duration_s
         with _ticking(_Ticker("measuring", targets, loops), on_progress):
-            await asyncio.wait(tasks, timeout=load.duration_s, return_when=asyncio.FIRST_EXCEPTION)
+            await asyncio.wait(tasks, timeout=limit_s, return_when=asyncio.FIRST_EXCEPTION)
         closed_at = time.perf_counter()
         for loop in loops.values():
             loop.close_window(closed_at)
