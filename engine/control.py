@@ -95,7 +95,7 @@ class AnswerPiece:
     text: str
     tokens: int
     at_ms: float
-    """Milliseconds since the request was sent."""
+    """Milliseconds since the answer was asked for, connecting included."""
 
 
 @dataclass(frozen=True, slots=True)

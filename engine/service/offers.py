@@ -1,0 +1,325 @@
+"""Offers: what a change would start, stop and move, made first and applied after."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from engine.control import (
+    ApplyLayout,
+    Change,
+    MoveInstance,
+    Offer,
+    StartInstances,
+    StartLoad,
+    StopInstances,
+    StopLoad,
+)
+from engine.core.cpuset import CpuSet
+from engine.core.errors import ControlError, SlotError, StaleOffer
+from engine.core.layout import Instance, Layout, parse_layout
+from engine.core.placement import Held, Placement, Refusal, moved
+from engine.core.status import InstanceStatus, State
+from engine.core.topology import Machine
+from engine.host.ports import listening_ports
+from engine.service.loads import Loads
+from engine.service.managed import Managed
+from engine.service.planning import Planned, order_of, plan_layout
+from engine.service.supervisor import Supervisor
+
+_OFFERS_KEPT = 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """An offer with what it takes to carry it out."""
+
+    offer: Offer
+    change: Change
+    machine_revision: str
+    turn: int
+    planned: dict[str, Planned] = field(default_factory=dict)
+    layout_name: str = ""
+
+
+class Offers:
+    """Makes offers for this machine and these instances; applying one makes the others stale."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        loads: Loads,
+        machine: Callable[[], Machine],
+        statuses: Callable[[], tuple[InstanceStatus, ...]],
+    ) -> None:
+        self._supervisor = supervisor
+        self._loads = loads
+        self._machine = machine
+        self._statuses = statuses
+        self._made: dict[str, _Made] = {}
+        self._turn = 0
+
+    def offer(self, change: Change) -> Offer:
+        """What the change would do; nothing happens yet."""
+        machine = self._machine()
+        match change:
+            case ApplyLayout():
+                made = self._layout(change, machine)
+            case StartInstances(names=names):
+                made = self._start(change, names, machine)
+            case StopInstances(names=names):
+                active = tuple(name for name in names if self._known(name).active)
+                rest = tuple(name for name in names if name not in active)
+                told = tuple(f"{name} leaves the list" for name in rest if change.forget)
+                offer = self._new(stops=active, consequences=(*self._losses(active), *told))
+                made = self._keep(offer, change, machine)
+            case MoveInstance(name=name, slot=slot):
+                made = self._move(change, name, slot, machine)
+            case StartLoad(names=names):
+                made = self._keep(self._load(change, names), change, machine)
+            case StopLoad():
+                made = self._keep(self._new(), change, machine)
+        self._made[made.offer.id] = made
+        while len(self._made) > _OFFERS_KEPT:
+            self._made.pop(next(iter(self._made)))
+        return made.offer
+
+    async def apply(self, offer_id: str) -> None:
+        """Begin what was offered. Raises StaleOffer when the world has changed since."""
+        made = self._made.pop(offer_id, None)
+        if (
+            made is None
+            or made.turn != self._turn
+            or made.machine_revision != self._machine().revision
+        ):
+            raise StaleOffer(
+                what="This offer is no longer good",
+                why="the machine or the instances have changed since it was made",
+                do="Look at the new offer and apply that one",
+            )
+        if made.offer.refusals:
+            first = made.offer.refusals[0]
+            raise ControlError(
+                what=f"Nothing was changed: {first.instance} has no place",
+                why=first.why,
+                do=first.do,
+            )
+        self._turn += 1
+        supervisor = self._supervisor
+        match made.change:
+            case StartLoad():
+                await self._loads.start(made.change)
+                return
+            case StopLoad():
+                await self._loads.stop()
+                return
+            case StopInstances(names=names, forget=forget):
+                for name in names:
+                    supervisor.stop(name, forget=forget)
+            case ApplyLayout():
+                for name in made.offer.stops:
+                    supervisor.stop(name, forget=True)
+            case _:
+                pass
+        for placement in (*made.offer.moves, *made.offer.starts):
+            planned = made.planned[placement.instance]
+            supervisor.start(planned.wish, planned.placement, planned.base, made.layout_name)
+
+    # One kind of change each
+
+    def _layout(self, change: ApplyLayout, machine: Machine) -> _Made:
+        layout = parse_layout(change.text, name=change.name)
+        managed = self._supervisor.managed
+        held = Held(
+            pus={},
+            ports=self._strangers_ports(set(managed)),
+            preferred_ports={
+                one.name: one.placement.port for one in managed.values() if one.active
+            },
+        )
+        plan = plan_layout(machine, layout, self._supervisor.around, base=change.base, held=held)
+        starts, moves, keeps = [], [], []
+        for planned in plan.planned:
+            now = managed.get(planned.wish.name)
+            if now is None or not now.active:
+                starts.append(planned.placement)
+            elif _same(now, planned) and now.life.state is not State.STOPPING:
+                keeps.append(planned.wish.name)
+            else:
+                moves.append(planned.placement)
+        wished = {one.wish.name for one in plan.planned} | {
+            refusal.instance for refusal in plan.refusals
+        }
+        stops = tuple(name for name in managed if name not in wished)
+        losers = (*stops, *(placement.instance for placement in moves))
+        offer = self._new(
+            starts=tuple(starts),
+            stops=stops,
+            moves=tuple(moves),
+            keeps=tuple(keeps),
+            refusals=plan.refusals,
+            consequences=self._losses(losers),
+        )
+        return self._keep(offer, change, machine, plan.planned, layout.name)
+
+    def _start(self, change: Change, names: tuple[str, ...], machine: Machine) -> _Made:
+        planned: list[Planned] = []
+        refusals: list[Refusal] = []
+        for name in names:
+            one = self._known(name)
+            if one.active:
+                refusals.append(Refusal(name, f"it is {one.life.state}", "Nothing needs doing"))
+                continue
+            self._place_again(one, one.wish, machine, planned, refusals)
+        offer = self._new(starts=tuple(one.placement for one in planned), refusals=tuple(refusals))
+        return self._keep(offer, change, machine, planned)
+
+    def _move(self, change: Change, name: str, slot: str, machine: Machine) -> _Made:
+        one = self._known(name)
+        planned: list[Planned] = []
+        refusals: list[Refusal] = []
+        try:
+            wish = moved(one.wish, slot)
+        except SlotError as error:
+            refusals.append(Refusal(name, f"{error.what}: {error.why}", error.do))
+        else:
+            self._place_again(one, wish, machine, planned, refusals)
+        consequences = self._losses((name,)) if one.active else ()
+        placements = tuple(one.placement for one in planned)
+        offer = self._new(moves=placements, refusals=tuple(refusals), consequences=consequences)
+        return self._keep(offer, change, machine, planned)
+
+    def _place_again(
+        self,
+        one: Managed,
+        wish: Instance,
+        machine: Machine,
+        planned: list[Planned],
+        refusals: list[Refusal],
+    ) -> None:
+        """Place one wish beside everything that holds its slot."""
+        others = [
+            other
+            for other in self._supervisor.managed.values()
+            if other.name != one.name and other.active
+        ]
+        already = [(p.wish.name, p.placement) for p in planned]
+        taken = {other.name: _with_siblings(other.placement.pus, machine) for other in others}
+        taken |= {name: _with_siblings(at.pus, machine) for name, at in already}
+        ports = self._strangers_ports({one.name, *(other.name for other in others)})
+        ports |= {other.placement.port: other.name for other in others}
+        ports |= {at.port: name for name, at in already}
+        wanted = one.placement.pus
+        free = not any(wanted & pus for pus in taken.values())
+        around, base = self._supervisor.around, one.base
+        try:
+            if wish is one.wish and free and wanted <= machine.pus.usable:
+                # Back to where it was, also when `auto` would now choose another place.
+                if one.placement.port in ports:
+                    raise ControlError(
+                        what=f"Port {one.placement.port} is taken",
+                        why=f"{ports[one.placement.port]} listens on it",
+                        do="Stop that, or give the instance another port",
+                    )
+                planned.append(order_of(wish, one.placement, around, base=base, live=True))
+                return
+            held = Held(taken, ports, {one.name: one.placement.port})
+            alone = Layout(name=one.layout, instances=(wish,))
+            plan = plan_layout(machine, alone, around, base=base, held=held)
+        except ControlError as error:
+            refusals.append(Refusal(wish.name, f"{error.what}: {error.why}", error.do))
+            return
+        planned.extend(plan.planned)
+        refusals.extend(plan.refusals)
+
+    def _load(self, change: StartLoad, names: tuple[str, ...]) -> Offer:
+        refusals = tuple(
+            Refusal(name, f"it is {one.life.state}", "Wait until it is ready")
+            for name in names
+            if (one := self._known(name)).life.state is not State.READY
+        )
+        streams = f"{change.concurrency} stream{'s' if change.concurrency > 1 else ''}"
+        return self._new(
+            refusals=refusals,
+            consequences=tuple(
+                f"{name}: {streams} for at most {change.duration_s:g} s" for name in names
+            ),
+        )
+
+    # Helpers
+
+    def _known(self, name: str) -> Managed:
+        managed = self._supervisor.managed
+        if name in managed:
+            return managed[name]
+        raise ControlError(
+            what=f"There is no instance {name!r}",
+            why=f"the service knows: {', '.join(managed) or 'none'}",
+            do="Look at `slotdeck status`",
+        )
+
+    def _strangers_ports(self, ours: set[str]) -> dict[int, str]:
+        """Ports that other programs listen on."""
+        own = {
+            one.placement.port
+            for one in self._supervisor.managed.values()
+            if one.name in ours and one.launched is not None
+        }
+        listening = listening_ports(self._supervisor.root)
+        return dict.fromkeys(listening - own, "another program")
+
+    def _losses(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        statuses = {status.name: status for status in self._statuses()}
+        lines = []
+        for name in names:
+            one = self._supervisor.managed.get(name)
+            if one is None or not one.active:
+                continue
+            status = statuses.get(name)
+            flying = (
+                (status.requests.running or 0) + (status.requests.waiting or 0) if status else 0
+            )
+            grace = f"{one.policy.stop_grace_s:g} s"
+            if flying:
+                lines.append(f"{name}: {flying} requests in flight have {grace} to finish")
+            elif one.life.state is State.READY:
+                lines.append(f"{name}: no request in flight; loading it again takes time")
+        return tuple(lines)
+
+    def _new(
+        self,
+        *,
+        starts: tuple[Placement, ...] = (),
+        stops: tuple[str, ...] = (),
+        moves: tuple[Placement, ...] = (),
+        keeps: tuple[str, ...] = (),
+        refusals: tuple[Refusal, ...] = (),
+        consequences: tuple[str, ...] = (),
+    ) -> Offer:
+        return Offer(uuid.uuid4().hex, starts, stops, moves, keeps, refusals, consequences)
+
+    def _keep(
+        self,
+        offer: Offer,
+        change: Change,
+        machine: Machine,
+        planned: "tuple[Planned, ...] | list[Planned]" = (),
+        layout_name: str = "",
+    ) -> _Made:
+        by_name = {one.wish.name: one for one in planned}
+        return _Made(offer, change, machine.revision, self._turn, by_name, layout_name)
+
+
+def _same(now: Managed, planned: Planned) -> bool:
+    """Whether what runs is what is wished; reasons in words do not count."""
+    was, wanted = now.placement, planned.placement
+    return (
+        now.wish == planned.wish
+        and now.base == planned.base
+        and (was.pus, was.memory, was.gpus, was.port)
+        == (wanted.pus, wanted.memory, wanted.gpus, wanted.port)
+    )
+
+
+def _with_siblings(pus: CpuSet, machine: Machine) -> CpuSet:
+    """A core belongs to one instance, with all its SMT siblings."""
+    return CpuSet(pu for core in machine.cores if core.pus & pus for pu in core.pus)

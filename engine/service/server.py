@@ -1,0 +1,308 @@
+"""The service: control socket, ticking, sampling, and its end when nobody needs it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import get_args
+
+import msgspec
+
+from engine import __version__
+from engine.control import AnswerEnd, AnswerPiece, Change
+from engine.core.errors import ControlError
+from engine.core.status import InstanceStatus, Snapshot
+from engine.core.topology import Machine
+from engine.host.machine import read_machine
+from engine.host.paths import Paths
+from engine.service.adoption import adopt
+from engine.service.answers import answer
+from engine.service.loads import Loads
+from engine.service.logs import read_log
+from engine.service.offers import Offers
+from engine.service.planning import Surroundings
+from engine.service.sampler import Sample, Sampler
+from engine.service.snapshots import snapshot, subjects
+from engine.service.supervisor import Supervisor
+from engine.wire import LIMIT_BYTES, PROTOCOL, Done, Failure, Hello, Request, pack, unpack
+
+TICK_S = 0.25
+WATCHED_EVERY_S = 1.0
+UNWATCHED_EVERY_S = 5.0
+IDLE_EXIT_S = 60.0
+_SLOW_CLIENT_S = 10.0
+
+
+class Service:
+    """One per user; engines outlive it."""
+
+    def __init__(self, paths: Paths, environment: Mapping[str, str]) -> None:
+        self._paths = paths
+        self._supervisor = Supervisor(paths, Surroundings(environment, paths.models))
+        self._loads = Loads(environment, paths.state / "load.log")
+        self._sampler = Sampler(self._supervisor.root)
+        self._machine = read_machine(self._supervisor.root)
+        self._offers = Offers(
+            self._supervisor, self._loads, self._read_machine, lambda: self._instances()
+        )
+        self._snapshot: Snapshot | None = None
+        self._sample = Sample((), (), {})
+        self._arrived = asyncio.Condition()
+        self._watchers = 0
+        self._connections = 0
+        self._idle_since = time.monotonic()
+        self._stop = asyncio.Event()
+
+    async def run(self) -> int:
+        """Serve until told to end."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        adopt(self._supervisor)
+        with contextlib.suppress(FileNotFoundError):
+            # We hold the lock, so nobody serves this socket any more.
+            self._paths.socket.unlink()
+        mask = os.umask(0o177)
+        try:
+            server = await asyncio.start_unix_server(
+                self._serve, self._paths.socket, limit=LIMIT_BYTES
+            )
+        finally:
+            os.umask(mask)
+        work = [loop.create_task(self._tick()), loop.create_task(self._sample_on())]
+        await self._stop.wait()
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        server.close()
+        self._paths.socket.unlink(missing_ok=True)
+        await self._loads.stop()
+        await self._supervisor.close()
+        return 0
+
+    # Time passing
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._supervisor.tick()
+            now = time.monotonic()
+            busy = self._connections or self._loads.status()
+            if busy or any(one.active for one in self._supervisor.managed.values()):
+                self._idle_since = now
+            elif now - self._idle_since > IDLE_EXIT_S:
+                self._stop.set()
+
+    async def _sample_on(self) -> None:
+        changed = self._supervisor.changed
+        while True:
+            started = time.monotonic()
+            nodes = [node.os_index for node in self._machine.numa_nodes]
+            try:
+                self._sample = await self._sampler.sample(
+                    started, subjects(self._supervisor), nodes
+                )
+            except Exception as error:  # noqa: BLE001 - a sensor's oddity must not end the service
+                self._supervisor.tell(f"sampling failed: {error!r}", "error")
+            await self._publish()
+            due = started + (WATCHED_EVERY_S if self._watchers else UNWATCHED_EVERY_S)
+            while (left := due - time.monotonic()) > 0:
+                changed.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), left)
+                    # Changes come in bursts: one picture for all of a burst.
+                    await asyncio.sleep(0.02)
+                    await self._publish()
+                if self._watchers:
+                    due = min(due, started + WATCHED_EVERY_S)
+
+    async def _publish(self) -> None:
+        self._snapshot = snapshot(
+            self._supervisor,
+            self._machine,
+            self._sample,
+            self._loads.status(),
+            now=time.monotonic(),
+            service_pid=os.getpid(),
+        )
+        async with self._arrived:
+            self._arrived.notify_all()
+
+    def _read_machine(self) -> Machine:
+        self._machine = read_machine(self._supervisor.root)
+        return self._machine
+
+    def _instances(self) -> tuple[InstanceStatus, ...]:
+        return self._snapshot.instances if self._snapshot else ()
+
+    # One connection is one call
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections += 1
+        try:
+            _refuse_strangers(writer)
+            writer.write(pack(Hello(PROTOCOL, __version__)))
+            line = await asyncio.wait_for(reader.readuntil(b"\n"), _SLOW_CLIENT_S)
+            request = unpack(line, Request)
+            gone = asyncio.get_running_loop().create_task(reader.read())
+            try:
+                await self._answer(request, writer, gone)
+            finally:
+                gone.cancel()
+        except ControlError as error:
+            with contextlib.suppress(OSError, TimeoutError):
+                failure = Failure(type(error).__name__, error.what, error.why, error.do)
+                await _send(writer, failure)
+        except (
+            OSError,
+            TimeoutError,
+            asyncio.IncompleteReadError,
+            asyncio.LimitOverrunError,
+            msgspec.DecodeError,
+            _ClientGone,
+        ):
+            pass  # a client that left, stalled or speaks something else harms only itself
+        finally:
+            self._connections -= 1
+            writer.close()
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await writer.wait_closed()
+
+    async def _answer(
+        self, request: Request, writer: asyncio.StreamWriter, gone: "asyncio.Task[bytes]"
+    ) -> None:
+        match request.call:
+            case "machine":
+                await _send(writer, self._read_machine())
+            case "snapshots":
+                await self._stream_snapshots(writer, gone)
+            case "snapshot":
+                if self._snapshot is None:
+                    await self._publish()
+                await _send(writer, self._snapshot)
+            case "offer":
+                await _send(writer, self._offers.offer(_change(request)))
+            case "apply":
+                await self._offers.apply(str(request.arguments.get("id")))
+                await _send(writer, Done())
+            case "log":
+                name = str(request.arguments.get("name"))
+                if name not in self._supervisor.managed:
+                    raise _unknown(name, self._supervisor)
+                arguments = msgspec.convert(request.arguments, _LogArguments)
+                folder = self._supervisor.managed[name].folder
+                await _send(
+                    writer,
+                    await asyncio.to_thread(
+                        read_log,
+                        folder,
+                        offset=arguments.offset,
+                        limit_bytes=min(arguments.limit_bytes, LIMIT_BYTES // 8),
+                    ),
+                )
+            case "ask":
+                ask = msgspec.convert(request.arguments, _AskArguments)
+                if ask.name not in self._supervisor.managed:
+                    raise _unknown(ask.name, self._supervisor)
+                pieces = answer(self._supervisor.managed[ask.name], ask.prompt, ask.max_tokens)
+                await _relay(writer, pieces, gone)
+            case "stop_service":
+                await _send(writer, Done())
+                self._stop.set()
+            case other:
+                raise ControlError(
+                    what=f"The service does not know {other!r}",
+                    why=f"it is slotdeck {__version__}",
+                    do="Use the same version on both sides, or restart the service",
+                )
+
+    async def _stream_snapshots(
+        self, writer: asyncio.StreamWriter, gone: "asyncio.Task[bytes]"
+    ) -> None:
+        self._watchers += 1
+        self._supervisor.changed.set()
+        sent: Snapshot | None = None
+        try:
+            while not gone.done() and not self._stop.is_set():
+                if self._snapshot is not None and self._snapshot is not sent:
+                    # Whatever came while a slow client drained is skipped, never queued.
+                    sent = self._snapshot
+                    await _send(writer, sent)
+                    continue
+                async with self._arrived:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._arrived.wait(), 1.0)
+        finally:
+            self._watchers -= 1
+
+
+class _ClientGone(Exception):
+    pass
+
+
+class _LogArguments(msgspec.Struct):
+    offset: int = -1
+    limit_bytes: int = 65536
+
+
+class _AskArguments(msgspec.Struct):
+    name: str
+    prompt: str
+    max_tokens: int = 128
+
+
+async def _send(writer: asyncio.StreamWriter, value: object) -> None:
+    writer.write(pack(value))
+    await asyncio.wait_for(writer.drain(), _SLOW_CLIENT_S)
+
+
+async def _relay(
+    writer: asyncio.StreamWriter,
+    pieces: AsyncIterator[AnswerPiece | AnswerEnd],
+    gone: "asyncio.Task[bytes]",
+) -> None:
+    """Pass pieces on; a client that leaves ends the request at the engine."""
+
+    async def pump() -> None:
+        async for piece in pieces:
+            await _send(writer, piece)
+
+    pumping = asyncio.get_running_loop().create_task(pump())
+    try:
+        await asyncio.wait([pumping, gone], return_when=asyncio.FIRST_COMPLETED)
+        if not pumping.done():
+            raise _ClientGone
+        pumping.result()
+    finally:
+        pumping.cancel()
+        await asyncio.gather(pumping, return_exceptions=True)
+
+
+def _change(request: Request) -> Change:
+    kinds = {kind.__name__: kind for kind in get_args(Change)}
+    kind = kinds.get(str(request.arguments.get("kind")))
+    if kind is None:
+        raise msgspec.ValidationError("unknown kind of change")
+    change: Change = msgspec.convert(request.arguments.get("change"), kind)
+    return change
+
+
+def _unknown(name: str, supervisor: Supervisor) -> ControlError:
+    return ControlError(
+        what=f"There is no instance {name!r}",
+        why=f"the service knows: {', '.join(supervisor.managed) or 'none'}",
+        do="Look at `slotdeck status`",
+    )
+
+
+def _refuse_strangers(writer: asyncio.StreamWriter) -> None:
+    """Only this user's processes may speak to us (SO_PEERCRED, unix(7))."""
+    peer = writer.get_extra_info("socket")
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", credentials)
+    if uid != os.getuid():
+        raise _ClientGone

@@ -1,0 +1,91 @@
+"""Everything that changes, put together for the screens at one moment."""
+
+from datetime import UTC, datetime
+
+from engine import __version__
+from engine.core.cpuset import NodeSet
+from engine.core.status import InstanceStatus, LoadStatus, Snapshot, State
+from engine.core.topology import Machine
+from engine.drivers.registry import driver_of
+from engine.service.managed import Managed
+from engine.service.sampler import Figures, Sample, Subject
+from engine.service.supervisor import Supervisor
+
+
+def subjects(supervisor: Supervisor) -> list[Subject]:
+    """The engines that have a process to be looked at."""
+    return [
+        Subject(
+            name=managed.name,
+            mark=managed.mark,
+            pid=managed.launched.pid,
+            url=managed.url,
+            names=driver_of(managed.wish.engine).metric_names,
+            nodes=NodeSet.parse(managed.placement.memory.nodes),
+            ready=managed.life.state is State.READY,
+        )
+        for managed in supervisor.managed.values()
+        if managed.launched is not None
+    ]
+
+
+def snapshot(
+    supervisor: Supervisor,
+    machine: Machine,
+    sample: Sample,
+    load: LoadStatus | None,
+    *,
+    now: float,
+    service_pid: int,
+) -> Snapshot:
+    """One consistent picture."""
+    return Snapshot(
+        sampled_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        revision=machine.revision,
+        instances=tuple(
+            _status(managed, sample.figures.get(managed.name), now)
+            for managed in supervisor.managed.values()
+        ),
+        numa_nodes=sample.nodes,
+        pus_busy=sample.pus_busy,
+        load=load,
+        happenings=tuple(supervisor.happenings),
+        service_pid=service_pid,
+        service_version=__version__,
+    )
+
+
+def _status(managed: Managed, figures: Figures | None, now: float) -> InstanceStatus:
+    life, running = managed.life, managed.launched is not None
+    why = f"{life.why}; {managed.note}" if managed.note else life.why
+    if figures is None:
+        figures = Figures()
+    elif figures.silent_s > 3:
+        why = f"not answering for {figures.silent_s:.0f} s"
+    return InstanceStatus(
+        name=managed.name,
+        engine=managed.wish.engine,
+        model=managed.wish.model,
+        slot=managed.placement.slot,
+        state=life.state,
+        why=why,
+        pid=managed.launched.pid if managed.launched else None,
+        port=managed.placement.port,
+        url=managed.url,
+        started_at=managed.started_at if running else None,
+        restarts=life.restarts,
+        pus=str(managed.placement.pus),
+        memory=managed.placement.memory,
+        gpus=managed.placement.gpus,
+        tokens_per_s=figures.tokens_per_s,
+        ttft_ms=figures.ttft_ms,
+        itl_ms=figures.itl_ms,
+        requests=figures.requests,
+        kv_cache_used=figures.kv_cache_used,
+        cpu_cores_used=figures.cpu_cores_used,
+        rss_bytes=figures.rss_bytes,
+        pages_local=figures.pages_local,
+        verified=managed.verified if running else None,
+        unknown=figures.unknown,
+        since_s=max(0.0, now - life.since),
+    )
