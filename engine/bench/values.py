@@ -1,6 +1,6 @@
 """What a benchmark is asked, what it says while it runs, and what it found."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.core.errors import UsageError
 from engine.core.quantiles import Summary
@@ -13,7 +13,7 @@ class Target:
     """The engine's base address, such as http://127.0.0.1:8001."""
     model: str | None = None
     """Asked from /v1/models where it is None."""
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

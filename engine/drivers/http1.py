@@ -146,8 +146,9 @@ class Exchange(asyncio.Protocol):
                 self._body(at, data)
             else:
                 self._head(at, data)
-        except ExchangeError as error:
-            self._fail(str(error))
+        except Exception as error:  # noqa: BLE001 a taker's own mistake must reach its caller
+            if not self.done.done():
+                self.done.set_exception(error)
 
     def _head(self, at: float, data: bytes) -> None:
         self._kept += data

@@ -110,6 +110,9 @@ class Events:
     def _line(self, at: float, line: bytes) -> None:
         if line.startswith(b"data:"):
             self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+        elif line.startswith(b"error:"):
+            # llama.cpp's server has a field of its own for errors.
+            self.error = error_message(line[6:]) or "an error event that says nothing"
         elif not line and self._data:
             data = b"\n".join(self._data)
             self._data.clear()

@@ -293,7 +293,7 @@ def test_a_secret_never_reaches_the_report(fake: Fake) -> None:
     keyed = Target("k", target.url, api_key="sk-hidden")
     bad = Target("bad", "http://me:sk-hidden@127.0.0.1:1/v1")
     report = run_blocking([keyed, bad], Load(output_len=2, duration_s=None, requests=2))
-    shown = json.dumps(report_json(report)) + report_text(report, 80)
+    shown = json.dumps(report_json(report)) + report_text(report, 80) + repr(keyed)
     assert "sk-hidden" not in shown
     assert report.targets[1].url == "http://127.0.0.1:1"
 

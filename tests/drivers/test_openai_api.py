@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engine.core.errors import EngineUnreachable
 from engine.drivers import openai_api
+from engine.drivers.http1 import Exchange
 from engine.drivers.openai_api import EngineRefused, Finished, Piece
+from engine.drivers.openai_events import Events
 
 FAKE = Path(__file__).parents[1] / "fake_openai.py"
 USAGE = {"include_usage": True}
@@ -280,6 +285,82 @@ async def test_slow_tokens_are_not_silence(fake: Fake) -> None:
         idle_timeout_s=0.3,
     )
     assert finished.pieces == 8
+
+
+def chunked(body: bytes, sizes: list[int]) -> bytes:
+    """As a server might frame it: chunks need not end where events do."""
+    framed = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for size in [*sizes, len(body) + 1]:
+        part, body = body[:size], body[size:]
+        if part:
+            framed += b"%X\r\n%b\r\n" % (len(part), part)
+    return framed + b"0\r\n\r\n"
+
+
+def event(text: str) -> bytes:
+    return msgspec.json.encode({"choices": [{"text": text}]})
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    texts=st.lists(st.text(max_size=6), max_size=5),
+    line_end=st.sampled_from([b"\n", b"\r\n"]),
+    noise=st.sampled_from([b"", b": ping", b"event: completion", b"id: 7"]),
+    chunks=st.lists(st.integers(1, 80), max_size=8),
+    cuts=st.lists(st.integers(1, 60), max_size=30),
+)
+def test_no_cut_of_the_bytes_changes_the_pieces(
+    texts: list[str], line_end: bytes, noise: bytes, chunks: list[int], cuts: list[int]
+) -> None:
+    lines = [line for text in texts for line in (noise, b"data: " + event(text), b"")]
+    answer = chunked(line_end.join([*lines, b"data: [DONE]", b"", b""]), chunks)
+
+    async def feed() -> list[str]:
+        pieces: list[Piece] = []
+        events = Events(pieces.append)
+        exchange = Exchange(events, limit_bytes=None, clock=time.perf_counter)
+        left = answer
+        for size in [*cuts, len(left)]:
+            exchange.data_received(left[:size])
+            left = left[size:]
+        await asyncio.wait_for(exchange.done, 1)
+        events.end()
+        assert events.finished
+        assert events.error is None
+        return [piece.text for piece in pieces]
+
+    assert asyncio.run(feed()) == [text for text in texts if text]
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        (b'data: {"error": {"message": "too long", "code": 400}}\n\n', "too long"),
+        (b'data: {"object": "error", "message": "too long"}\n\n', "too long"),
+        (b'error: {"message": "too long"}\n\n', "too long"),
+        (b'data: {"error": "too long"}\n\n', "too long"),
+        (b"data: {nonsense}\n\n", "an event that is not understood"),
+    ],
+)
+def test_every_shape_of_an_error_event_is_read(said: bytes, error: str) -> None:
+    events = Events(lambda piece: None)
+    events.head(200, {"content-type": "text/event-stream"})
+    assert events.body(1.0, said) == 0.0, "nothing more is wanted"
+    assert events.error is not None
+    assert events.error.startswith(error)
+
+
+async def test_a_mistake_of_the_listener_is_not_blamed_on_the_engine(fake: Fake) -> None:
+    def listen(piece: Piece) -> None:
+        raise KeyError(piece.text)
+
+    with pytest.raises(KeyError):
+        await openai_api.stream(
+            f"{fake()}/v1/completions",
+            {"prompt": "a", "stream": True},
+            on_piece=listen,
+            idle_timeout_s=5,
+        )
 
 
 async def test_cancelling_closes_the_socket_and_the_engine_sees_it(fake: Fake) -> None:
