@@ -47,7 +47,7 @@ class SlotdeckApp(App[None]):
         retry_s: float = 1.5,
         terminal: int | None = None,
     ) -> None:
-        """`layout` is offered once connected; `terminal` is the descriptor watched for hang-ups."""
+        """`layout` is offered once connected; `terminal`: the descriptor watched for hang-ups."""
         super().__init__()
         self.control = control
         self.view = View(readonly=readonly)

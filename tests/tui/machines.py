@@ -71,7 +71,7 @@ HUGE = made(8, 1, 128, smt=2, memory=1024 * GIB)
 
 
 def odd() -> Machine:
-    """Memory-only node, offline and forbidden PUs, a GPU without a node, a core without package."""
+    """Memory-only node, offline and barred PUs, a GPU without a node, a core without package."""
     base = made(1, 2, 3, smt=2, gpus=1, unusable="4-5,10-11", offline="7")
     hbm = NumaNode(7, CpuSet(), None, (), "hbm")
     stray = Core(None, None, CpuSet(), CpuSet([40]))

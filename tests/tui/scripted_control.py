@@ -174,6 +174,7 @@ class ScriptedControl:
         if not self.its_snapshots:
             self.its_snapshots = [snapshot(self.its_machine, two_instances())]
         self._news = asyncio.Event()
+        self._never = asyncio.Event()
 
     def tell(self, newer: Snapshot) -> None:
         """One more snapshot."""
@@ -185,6 +186,9 @@ class ScriptedControl:
         self.gone = True
         self._news.set()
 
+    def is_gone(self) -> bool:
+        return self.gone
+
     def revive(self) -> None:
         self.gone = False
         self._news.clear()
@@ -194,13 +198,13 @@ class ScriptedControl:
 
     async def snapshots(self) -> AsyncIterator[Snapshot]:
         self.connections += 1
-        if self.gone:
+        if self.is_gone():
             raise ServiceUnreachable(what="No service", why="the socket is gone", do="Wait")
         yield self.its_snapshots[-1]
         while True:
             await self._news.wait()
             self._news.clear()
-            if self.gone:
+            if self.is_gone():
                 return
             yield self.its_snapshots[-1]
 
@@ -230,8 +234,8 @@ class ScriptedControl:
                 if self.pause_s:
                     await asyncio.sleep(self.pause_s)
                 yield AnswerPiece(word, at + 1, 61.0 + 24.0 * at)
-            while self.endless:
-                await asyncio.sleep(1)
+            if self.endless:
+                await self._never.wait()
             yield AnswerEnd(61.0, 24.1, 3, 41.5, "stop")
         except (GeneratorExit, asyncio.CancelledError):
             self.aborted += 1

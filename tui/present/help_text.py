@@ -3,7 +3,7 @@
 from tui.actions import ACTIONS
 from tui.present.glyphs import Glyphs, spelled
 from tui.present.ink import Line, Span
-from tui.present.text import clean, fit
+from tui.present.text import fit, wrapped
 from tui.view import View
 
 AROUND = (
@@ -28,16 +28,16 @@ STATES = (
 )
 
 
-def help_lines(view: View, glyphs: Glyphs) -> list[Line]:
+def help_lines(view: View, width: int, glyphs: Glyphs) -> list[Line]:
     """Keys with why some do not work now, then marks."""
     lines: list[Line] = [(Span("Keys", "title"),)]
     for action in ACTIONS:
         reason = action.why_not(view)
         ink = "key:danger" if action.apart else "key"
-        row = [Span(f"  {action.shown_key:<8}", ink), Span(action.does, "text")]
+        lines.append((Span(f"  {action.shown_key:<8}", ink), Span(action.does, "text")))
         if reason:
-            row.append(Span(f"  (not now: {clean(reason)})", "muted"))
-        lines.append(tuple(row))
+            why = wrapped(f"not now: {reason}", width - 10)
+            lines += [(Span(" " * 10 + part, "muted"),) for part in why]
     lines += [(), (Span("Around", "title"),)]
     lines += [(Span(f"  {key:<8}", "key"), Span(words, "text")) for key, words in AROUND]
     lines += [(), (Span("Mouse", "title"),)]
@@ -61,7 +61,7 @@ def help_lines(view: View, glyphs: Glyphs) -> list[Line]:
         ("a", "owner:0", "a letter is the instance that holds the PU"),
         (glyphs.several, "several", "held by more than one"),
         (glyphs.free, "faint", "held by none"),
-        (glyphs.barred, "barred", "outside our cpuset or affinity"),
+        (glyphs.barred, "barred", "barred: outside our cpuset or affinity"),
         (glyphs.unknown, "faint", "not known; the reason is below the table"),
     ):
         lines.append((Span("  "), Span(f"{glyph:<12}", ink), Span(words, "text")))

@@ -39,3 +39,19 @@ def line_width(line: Iterable[Span]) -> int:
 def plain(line: Iterable[Span]) -> str:
     """The line's text alone."""
     return "".join(span.text for span in line)
+
+
+def cut(line: Line, width: int, more: str) -> Line:
+    """At most `width` cells of the line, with a mark where something is missing."""
+    if line_width(line) <= width:
+        return line
+    kept: list[Span] = []
+    room = max(0, width - cell_width(more))
+    for span in line:
+        size = cell_width(span.text)
+        if size > room:
+            kept.append(Span(span.text[:room], span.ink, span.glow))
+            break
+        kept.append(span)
+        room -= size
+    return (*kept, Span(more, "muted")) if width > 0 else ()

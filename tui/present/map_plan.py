@@ -111,8 +111,8 @@ class Shape:
 
     @property
     def room(self) -> int:
-        """Cells between a block's borders and paddings."""
-        return self.block_width - 4
+        """Cells between a block's borders and paddings; a cell's own gap is its right padding."""
+        return self.block_width - (4 if self.scale is Scale.DENSE else 3)
 
     @property
     def cell_height(self) -> int:
@@ -128,8 +128,7 @@ class Shape:
 
     def columns(self, most: int) -> int:
         """Cores in a row: all of them, or a round number of them."""
-        gap = 0 if self.scale is Scale.DENSE else 1
-        fits = max(1, (self.room + gap) // self.cell_width(most))
+        fits = max(1, self.room // self.cell_width(most))
         if fits >= most:
             return max(1, most)
         for round_number in (16, 8, 4, 2):

@@ -35,7 +35,9 @@ def node_title(scene: Scene, block: Block, room: int) -> tuple[str, str]:
     wishes = []
     if status and status.free_bytes is not None:
         free = memory(status.free_bytes)
-        wishes = [f" {free} free of {memory(total)} ", f" {free} free "]
+        wishes = [f" {free} free ", f" {free.replace(' ', '')[:-2]} free "]
+        if total is not None:
+            wishes.insert(0, f" {free} free of {memory(total)} ")
     elif total is not None:
         wishes = [f" {memory(total)} "]
     return name, next((wish for wish in wishes if len(name) + len(wish) <= room), "")
@@ -95,7 +97,7 @@ def legend(view: View, glyphs: Glyphs) -> Line:
         spans += [Span(f"  {glyphs.several}", "several"), Span(" shared", "muted")]
     machine = view.machine
     if machine and machine.pus.online - machine.pus.usable:
-        spans += [Span(f"  {glyphs.barred}", "barred"), Span(" not for us", "muted")]
+        spans += [Span(f"  {glyphs.barred}", "barred"), Span(" barred", "muted")]
     if machine and machine.pus.offline:
         spans += [Span(f"  offline {machine.pus.offline}", "muted")]
     return tuple(spans)

@@ -58,12 +58,8 @@ Select = Callable[[str], None]
 class BoardScreen(Screen[None]):
     """Shows a View; every wish of the user becomes a Change that is offered first."""
 
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (140, "-wide")]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [
-        (0, "-tiny"),
-        (10, "-low"),
-        (18, "-high"),
-    ]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (140, "-wide")]  # noqa: RUF012  declared so by Textual
+    VERTICAL_BREAKPOINTS = [(0, "-tiny"), (10, "-low"), (18, "-high")]  # noqa: RUF012
     AUTO_FOCUS = "InstanceTable"
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(each.key, f"do('{each.id}')", each.label, id=each.id) for each in ACTIONS),
@@ -310,7 +306,7 @@ class BoardScreen(Screen[None]):
         self._read("Events", lambda width: event_lines(happenings, width, self._glyphs))
 
     def do_help(self) -> None:
-        self._read("Help", lambda _: help_lines(self.view, self._glyphs))
+        self._read("Help", lambda width: help_lines(self.view, width, self._glyphs))
 
     def do_quit(self) -> None:
         def answered(leave: bool | None, /) -> None:  # noqa: FBT001  Textual calls it

@@ -6,6 +6,7 @@ from typing import ClassVar, TypeVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
 from textual.screen import ModalScreen
 
 from tui.present.glyphs import Glyphs
@@ -35,7 +36,7 @@ class Dialog(ModalScreen[Answer]):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box") as box:
-            box.border_title = self.heading
+            box.border_title = Content(self.heading)
             with VerticalScroll(id="scroll", can_focus=False):
                 yield Lines(self.palette, id="body")
             yield Lines(self.palette, id="hints")

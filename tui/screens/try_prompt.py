@@ -5,6 +5,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 from textual.worker import Worker
@@ -14,7 +15,7 @@ from engine.core.errors import ControlError
 from tui.present.answer import measured, progress
 from tui.present.glyphs import Glyphs, spelled
 from tui.present.ink import Span
-from tui.present.text import clean, clean_lines
+from tui.present.text import clean, clean_lines, wrapped
 from tui.screens.dialog import hint_line
 from tui.widgets.lines import Lines
 from tui.widgets.palette import Palette
@@ -44,7 +45,7 @@ class TryScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box") as box:
-            box.border_title = f"Try {clean(self.instance)}"
+            box.border_title = Content(f"Try {clean(self.instance)}")
             question = Input(FIRST_QUESTION, id="question", select_on_focus=False)
             question.cursor_blink = False
             yield question
@@ -101,8 +102,9 @@ class TryScreen(ModalScreen[None]):
 
     def _say(self, words: str, ink: str) -> None:
         if self.is_attached:
-            line = (Span(spelled(clean(words), self.glyphs), ink),)
-            self.query_one("#measured", Lines).show((line,))
+            measured_line = self.query_one("#measured", Lines)
+            parts = wrapped(spelled(words, self.glyphs), measured_line.size.width)
+            measured_line.show([(Span(part, ink),) for part in parts[:4]])
 
     def action_scroll(self, by: int) -> None:
         self.query_one("#scroll", VerticalScroll).scroll_relative(y=by, animate=False)

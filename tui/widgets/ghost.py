@@ -1,5 +1,6 @@
 """What hangs under the pointer while an instance is dragged."""
 
+from textual.content import Content
 from textual.geometry import Size
 from textual.widgets import Static
 
@@ -17,7 +18,7 @@ class Ghost(Static):
         width = cell_width(words)
         left = x + 1 if x + 1 + width <= screen.width else x - width
         top = y + 1 if y + 1 < screen.height else y - 1
-        self.update(words)
+        self.update(Content(words))
         self.styles.width = width
         self.styles.offset = (
             max(0, min(left, screen.width - width)),

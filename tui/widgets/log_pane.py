@@ -1,10 +1,12 @@
 """The selected instance's log: follows its end, stands still while you read further up."""
 
+from textual.content import Content
 from textual.widgets import Log
 
 from tui.present.text import clean, clean_lines
 
 MOST_LINES = 5000
+PAUSED = "paused: End follows again"
 
 
 class LogPane(Log):
@@ -15,6 +17,7 @@ class LogPane(Log):
         self.instance: str | None = None
         self.offset_read = -1
         self._tail = ""
+        self._titles = ("", "")
 
     def follow(self, name: str | None) -> None:
         """Read another instance's log from its end."""
@@ -38,7 +41,7 @@ class LogPane(Log):
 
     def say(self, words: str) -> None:
         """A line of ours, set apart."""
-        self.border_subtitle = clean(words)
+        self.border_subtitle = Content(clean(words))
 
     @property
     def is_following(self) -> bool:
@@ -51,5 +54,9 @@ class LogPane(Log):
 
     def _entitle(self) -> None:
         name = clean(self.instance or "")
-        self.border_title = f"log {name}".rstrip()
-        self.border_subtitle = "" if self.is_following else "paused: End follows again"
+        self._title(f"log {name}".rstrip(), "" if self.is_following else PAUSED)
+
+    def _title(self, above: str, below: str) -> None:
+        if (above, below) != self._titles:
+            self._titles = (above, below)
+            self.border_title, self.border_subtitle = Content(above), Content(below)

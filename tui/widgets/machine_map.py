@@ -10,8 +10,8 @@ from textual.strip import Strip
 
 from engine.core.topology import Machine
 from tui.messages import SlotAimed, SlotChosen
-from tui.present.glyphs import Glyphs
-from tui.present.ink import Line
+from tui.present.glyphs import Glyphs, spelled
+from tui.present.ink import Line, Span, cut
 from tui.present.map_cells import map_row
 from tui.present.map_plan import Plan, map_plan
 from tui.present.map_scene import Scene, map_scene
@@ -45,6 +45,7 @@ class MachineMap(ScrollView, can_focus=True):
         self._planned = (0, 0, 0)
         self._scene: Scene | None = None
         self._painted: dict[int, Line] = {}
+        self._said: Line = ()
         self.cursor: str | None = None
         self.target: str | None = None
         self.verdict = "maybe"
@@ -93,12 +94,15 @@ class MachineMap(ScrollView, can_focus=True):
             del self._painted[y]
 
     def _subtitle(self) -> None:
+        """What the cursor stands on, else the legend; set only when it changed, as it repaints."""
         if (self.has_focus or self.target) and (slot := self.target or self.cursor):
-            text = slot_text(self._view, slot)
+            line: Line = (Span(spelled(slot_text(self._view, slot), self._glyphs), "text"),)
         else:
-            text = "".join(span.text for span in legend(self._view, self._glyphs))
-        room = max(0, self.size.width - 6)
-        self.border_subtitle = text if len(text) <= room else text[: max(0, room - 1)] + "…"
+            line = legend(self._view, self._glyphs)
+        line = cut(line, max(0, self.size.width - 4), self._glyphs.more)
+        if line != self._said:
+            self._said = line
+            self.border_subtitle = self._palette.content(line)
 
     # Where everything stands
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.content import Content
 from textual.strip import Strip
 from textual.theme import Theme
 
@@ -97,6 +98,12 @@ class Palette:
             self._styles[key] = style
         return self._styles[key]
 
+    def content(self, line: Iterable[Span]) -> Content:
+        """The line for a border's title: never read as markup."""
+        return Content.assemble(
+            *(Content.styled(span.text, _definition(span.ink)) for span in line)
+        )
+
     def strip(self, line: Iterable[Span], width: int, base: Style, glow: str = "") -> Strip:
         """The line in exactly `width` cells on the widget's own background."""
         segments = [Segment(span.text, self.style(span.ink, span.glow or glow)) for span in line]
@@ -113,7 +120,7 @@ def _definition(ink: str) -> str:
         return HEAT[int(upper)] + (f" on {HEAT[int(lower)]}" if lower else "")
     if kind == "owner":
         colour = OWNERS[int(rest.rstrip("!")) % len(OWNERS)]
-        return f"bold #14161f on {colour}" if rest.endswith("!") else f"bold {colour}"
+        return f"bold {colour} on #2b3554" if rest.endswith("!") else colour
     if kind == "state":
         return STATES.get(rest, INKS["text"])
     return INKS.get(ink, "")
