@@ -173,11 +173,14 @@ class Connection(asyncio.Protocol):
                 await self.send(b'data: {"error": {"message": "out of blocks"}}\n\n')
                 return
         if asked.get("include_usage") and not options.no_usage:
-            usage = {
+            total: dict[str, object] = {
                 "prompt_tokens": prompt_tokens,
                 "completion_tokens": tokens * options.tokens_per_event,
             }
-            shape = {"choices": [], "usage": usage}
+            if options.cached_share:
+                cached = round(prompt_tokens * options.cached_share)
+                total["prompt_tokens_details"] = {"cached_tokens": cached}
+            shape = {"choices": [], "usage": total}
             await self.send(f"data: {json.dumps(shape)}\n\n".encode())
         if not options.no_done:
             await self.send(b"data: [DONE]\n\n")
@@ -247,6 +250,7 @@ def main() -> None:
     parser.add_argument("--die-after-tokens", type=int, default=0, help="of all requests")
     parser.add_argument("--drop-after-tokens", type=int, default=0, help="of each request")
     parser.add_argument("--error-event", type=int, default=0, help="after so many tokens")
+    parser.add_argument("--cached-share", type=float, default=0.0, help="of each prompt")
     parser.add_argument("--no-usage", action="store_true")
     parser.add_argument("--no-done", action="store_true")
     asyncio.run(serve(parser.parse_args()))

@@ -90,6 +90,7 @@ def _target(target: TargetReport) -> dict[str, object]:
         "tokens_per_piece": target.tokens_per_piece,
         "prompt_tokens_mean": target.prompt_tokens,
         "prompt_words": target.prompt_words,
+        "prompt_tokens_cached_share": target.cached_share,
         "output_tokens_mean": target.output_tokens,
         "stagger_s": target.stagger_s,
     }

@@ -8,6 +8,8 @@ from engine.core.quantiles import Summary
 SCHEMA = "slotdeck.bench/1"
 DASH = "–"
 GAP = "  "
+CACHED_LIMIT = 0.05
+"""Chat templates and beginning-of-text tokens are shared by all prompts, and do not matter."""
 
 
 def report_json(report: Report) -> dict[str, object]:
@@ -154,6 +156,11 @@ def _notes(target: TargetReport) -> list[str]:
         notes.append(f"{DASH} total: the engine does not report the length of its prompts")
     if target.counted_by == "pieces":
         notes.append("tokens are counted by events with text: the engine reports no usage")
+    if target.cached_share is not None and target.cached_share > CACHED_LIMIT:
+        notes.append(
+            f"{target.cached_share:.0%} of the prompt tokens came from a prefix cache, "
+            "so TTFT is too short: give another seed"
+        )
     if target.errors:
         notes.append(f"{target.errors} errors, the first: {target.first_error}")
     if target.gave_up_s is not None:

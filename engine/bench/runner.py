@@ -207,6 +207,7 @@ def _target_report(
         tokens_per_piece=tally.tokens_per_piece,
         prompt_tokens=prompt_tokens,
         prompt_words=answer.words,
+        cached_share=tally.cached_share,
         output_tokens=tally.output_tokens,
         stagger_s=answer.stagger_s,
         models_answer=answer.models_answer,

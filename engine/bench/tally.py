@@ -47,6 +47,7 @@ class Tally:
     _prompt_tokens: int = 0
     _output_tokens: int = 0
     _prompts_told: int = 0
+    _cached_tokens: int | None = None
 
     def add(self, done: Finished, *, measured: bool) -> None:
         """A request that ended well; measured if the window was open when it was begun.
@@ -75,6 +76,8 @@ class Tally:
         if done.prompt_tokens is not None:
             self._prompts_told += 1
             self._prompt_tokens += done.prompt_tokens
+        if done.cached_tokens is not None:
+            self._cached_tokens = (self._cached_tokens or 0) + done.cached_tokens
         self._kept.append(done)
         self._gaps_kept += done.pieces
         while self._gaps_kept > GAPS_KEPT and len(self._kept) > 1:
@@ -115,6 +118,13 @@ class Tally:
     @property
     def prompt_tokens(self) -> float | None:
         return self._prompt_tokens / self._prompts_told if self._prompts_told else None
+
+    @property
+    def cached_share(self) -> float | None:
+        """Of the prompts' tokens, those that the engine did not have to compute."""
+        if self._cached_tokens is None or not self._prompt_tokens:
+            return None
+        return self._cached_tokens / self._prompt_tokens
 
     @property
     def output_tokens(self) -> float | None:

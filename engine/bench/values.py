@@ -111,6 +111,8 @@ class TargetReport:
     prompt_tokens: float | None = None
     """Mean length that the prompts really had."""
     prompt_words: int | None = None
+    cached_share: float | None = None
+    """Of the prompts' tokens, those from a prefix cache; None where the engine does not tell."""
     output_tokens: float | None = None
     """Mean length of the finished answers."""
     stagger_s: float | None = None

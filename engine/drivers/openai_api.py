@@ -65,6 +65,8 @@ class Finished:
     prompt_tokens: int | None
     completion_tokens: int | None
     finish_reason: str | None
+    cached_tokens: int | None = None
+    """Of the prompt, from the engine's prefix cache; few engines tell unless asked to."""
 
     @property
     def pieces(self) -> int:
@@ -150,6 +152,7 @@ async def stream(
         prompt_tokens=events.prompt_tokens,
         completion_tokens=events.completion_tokens,
         finish_reason=events.finish_reason,
+        cached_tokens=events.cached_tokens,
     )
 
 

@@ -34,8 +34,13 @@ class _Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
 
 
+class _PromptDetails(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+
+
 class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
     completion_tokens: int | None = None
 
 
@@ -65,6 +70,7 @@ class Events:
         self.times = array("d")
         self.tokens = 0
         self.prompt_tokens: int | None = None
+        self.cached_tokens: int | None = None
         self.completion_tokens: int | None = None
         self.finish_reason: str | None = None
         self.error: str | None = None
@@ -145,6 +151,8 @@ class Events:
         if usage is not None:
             if usage.prompt_tokens is not None:
                 self.prompt_tokens = usage.prompt_tokens
+            if usage.prompt_tokens_details is not None:
+                self.cached_tokens = usage.prompt_tokens_details.cached_tokens
             if usage.completion_tokens is not None:
                 self.completion_tokens = usage.completion_tokens
                 tokens = max(1, usage.completion_tokens - self.tokens)

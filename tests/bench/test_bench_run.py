@@ -199,6 +199,15 @@ async def test_an_engine_without_usage_is_measured_and_said_so(fake: Fake) -> No
     assert "does not report the length of its prompts" in text
 
 
+async def test_answers_from_a_prefix_cache_are_not_hidden(fake: Fake) -> None:
+    load = Load(output_len=2, duration_s=None, requests=3)
+    report = await run([fake("--cached-share", "0.75"), fake()], load)
+    cached, plain = report.targets
+    assert cached.cached_share == pytest.approx(0.75, abs=0.02)
+    assert plain.cached_share is None
+    assert "t1: 75% of the prompt tokens came from a prefix cache" in report_text(report, 100)
+
+
 async def test_a_target_that_dies_ends_with_what_it_has(fake: Fake) -> None:
     alive, dying = fake("--itl-ms", "2"), fake("--itl-ms", "2", "--die-after-tokens", "150")
     report = await run([alive, dying], Load(concurrency=2, output_len=10, duration_s=1.5))
