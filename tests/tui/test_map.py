@@ -80,10 +80,10 @@ def test_the_small_machine_reads_like_this() -> None:
     plan = map_plan(SMALL, 60, 8)
     assert text_of(plan, view_of(SMALL), SMALL) == [
         "package 0 · 2 cores · PUs 0-1                               ",
-        "╭─ NUMA 0 ─────────────────────── 5.0 GiB free of 8.0 GiB ╮",
-        "│ c core 0  ───────────   0 % · core 1  ━━━━──────  37 %   │",
+        "╭─ NUMA 0 ──────────────────────── 5.0 GiB free of 8.0 GiB ╮",
+        "│ c core 0 ────────────   0 % · core 1 ━━━━────────  37 %  │",
         "╰──────────────────────────────────────────────────────────╯",
-    ] or text_of(plan, view_of(SMALL), SMALL)[1].startswith("╭─ NUMA 0 ")
+    ]
 
 
 def test_ascii_rows_are_ascii() -> None:
@@ -128,7 +128,16 @@ def test_unknown_load_is_not_zero_load() -> None:
 
 @pytest.mark.parametrize(
     ("share", "expected"),
-    [(None, None), (float("nan"), None), (-1.0, 0), (0.0, 0), (0.5, 4), (0.999, 7), (1.0, 7), (9, 7)],
+    [
+        (None, None),
+        (float("nan"), None),
+        (-1.0, 0),
+        (0.0, 0),
+        (0.5, 4),
+        (0.999, 7),
+        (1.0, 7),
+        (9, 7),
+    ],
 )
 def test_level(share: float | None, expected: int | None) -> None:
     assert level(share) == expected
@@ -160,7 +169,9 @@ def test_pus_of_a_slot(slot: str, pus: str) -> None:
     assert str(slot_pus(SERVER, slot)) == pus
 
 
-@pytest.mark.parametrize("machine", [SMALL, SERVER, HUGE, odd()], ids=["small", "server", "huge", "odd"])
+@pytest.mark.parametrize(
+    "machine", [SMALL, SERVER, HUGE, odd()], ids=["small", "server", "huge", "odd"]
+)
 def test_arrows_reach_every_slot(machine: Machine) -> None:
     plan = map_plan(machine, 120, 20)
     start = first_slot(plan)

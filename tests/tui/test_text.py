@@ -34,7 +34,9 @@ def test_a_progress_bar_shows_its_last_form() -> None:
     assert clean_lines("\x1b[2Jwiped\x1b[H") == "wiped"
 
 
-@pytest.mark.parametrize("text", ["", "short", "a much longer text", "模型模型模型模型", "e\u0301a"])
+@pytest.mark.parametrize(
+    "text", ["", "short", "a much longer text", "模型模型模型模型", "e\u0301a"]
+)
 @pytest.mark.parametrize("width", [0, 1, 2, 5, 12, 40])
 def test_fitted_text_has_exactly_its_cells(text: str, width: int) -> None:
     assert cell_len(fit(text, width)) == width

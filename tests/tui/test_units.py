@@ -41,7 +41,15 @@ def test_memory_and_shares() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(None, "–"), (-1, "–"), (0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (2e5, "2 d")],
+    [
+        (None, "–"),
+        (-1, "–"),
+        (0, "0 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (7200, "2 h"),
+        (2e5, "2 d"),
+    ],
 )
 def test_span(seconds: float | None, shown: str) -> None:
     assert units.span(seconds) == shown

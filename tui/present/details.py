@@ -68,7 +68,7 @@ def long_details(
     lines: list[Line] = [
         (
             Span(f" {badge.letter} ", badge.ink),
-            Span(clean(each.name), "name"),
+            Span(spelled(clean(each.name), glyphs), "name"),
             Span(
                 f"  {glyphs.marks.get(each.state.value, '?')} {each.state.value}",
                 f"state:{each.state.value}",
@@ -103,7 +103,7 @@ def long_details(
     ]
     for label, words, ink in facts:
         for at, line in enumerate(wrapped(words, width - 13)[:3]):
-            head = fit(f"   {clean(label)}" if at == 0 else "", 13)
+            head = fit(spelled(f"   {clean(label)}" if at == 0 else "", glyphs), 13)
             lines.append((Span(head, "muted"), Span(spelled(line, glyphs), ink)))
     return lines
 

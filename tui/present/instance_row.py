@@ -117,7 +117,7 @@ def instance_row(
             mark = glyphs.marks.get(each.state.value, "?")
             spans.append(Span(fit(f"{mark} {text}", width), f"state:{each.state.value}"))
         else:
-            cell = spelled(fit(text, width, right=column.right), glyphs)
+            cell = fit(spelled(text, glyphs), width, right=column.right, more=glyphs.more)
             ink = "name" if column.id == "name" else "number"
             spans.append(Span(cell, "faint" if text.strip("–/") == "" else ink))
         spans.append(Span(" " * GAP))
