@@ -66,8 +66,10 @@ class ServiceClient:
         arguments = {"name": name, "prompt": prompt, "max_tokens": max_tokens}
         async with self._call("ask", arguments) as reader:
             while line := await _line(reader):
-                kind = msgspec.json.decode(line, type=Line).kind
-                yield unpack(line, AnswerPiece if kind == "AnswerPiece" else AnswerEnd)
+                if msgspec.json.decode(line, type=Line).kind == AnswerPiece.__name__:
+                    yield unpack(line, AnswerPiece)
+                else:
+                    yield unpack(line, AnswerEnd)
 
     async def stop_service(self) -> None:
         """End the service; engines go on."""

@@ -79,7 +79,9 @@ def unpack(line: bytes, kind: type[T]) -> T:
 
 
 def _raised(failure: Failure) -> ControlError:
-    kinds = {kind.__name__: kind for kind in (ControlError, *_all_below(ControlError))}
+    kinds: dict[str, type[ControlError]] = {
+        kind.__name__: kind for kind in _all_below(ControlError)
+    }
     kind = kinds.get(failure.error, ControlError)
     return kind(what=failure.what, why=failure.why, do=failure.do)
 

@@ -1,12 +1,17 @@
 """A command line with its environment, and the same as a shell line to read or copy."""
 
+import re
 import shlex
 from dataclasses import dataclass, field
 
 from engine.core.cpuset import CpuSet
 from engine.core.status import MemoryBinding
 
-SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
+SHELL = "the user's shell"
+"""Source of a setting that was inherited."""
+_SECRET = re.compile(
+    r"(^|_)(API)?(KEYS?|TOKENS?|SECRETS?|PASSWORD|PASSWD|CREDENTIALS?)(_|$)", re.IGNORECASE
+)
 _NUMACTL = {"bind": "-m", "preferred": "-p", "interleave": "-i"}
 
 
@@ -33,7 +38,7 @@ class Command:
 
 def is_secret(name: str) -> bool:
     """Whether a variable's name says that its value must not be shown."""
-    return any(word in name.upper() for word in SECRET_WORDS)
+    return _SECRET.search(name) is not None
 
 
 def shown_env(command: Command) -> dict[str, str]:
@@ -45,8 +50,15 @@ def shown_env(command: Command) -> dict[str, str]:
 
 
 def shell_line(command: Command, pus: CpuSet, memory: MemoryBinding) -> str:
-    """The equivalent line to type by hand: variables, `numactl -C … -m …`, then the command."""
-    words = [f"{name}={shlex.quote(value)}" for name, value in shown_env(command).items()]
+    """The equivalent line to type by hand: variables, `numactl -C … -m …`, then the command.
+
+    What came from the user's shell is left out: the one who types it has it.
+    """
+    words = [
+        f"{name}={shlex.quote(value)}"
+        for name, value in shown_env(command).items()
+        if command.env[name].source != SHELL
+    ]
     words += ["numactl", "-C", str(pus)]
     if memory.policy in _NUMACTL:
         words += [_NUMACTL[memory.policy], memory.nodes]

@@ -133,7 +133,7 @@ def step(now: float, life: Life, event: Event, policy: Policy) -> tuple[Life, tu
             return _rest(now, life, State.STOPPED, "stopped by request while waiting to restart")
         case ((State.STOPPED | State.FAILED), StopAsked(then_start=True)):
             return _start(now, life, "starting"), (Spawn(),)
-        case (State.STARTING | State.STOPPING), SpawnFailed(why=why):
+        case ((State.STARTING | State.STOPPING), SpawnFailed(why=why)):
             return _rest(now, life, State.FAILED, why)
         case State.STARTING, Answered():
             return replace(life, state=State.READY, since=now, why="generated a token"), ()

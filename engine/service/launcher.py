@@ -4,12 +4,14 @@ import contextlib
 import errno
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.core.command import Command
 from engine.core.cpuset import CpuSet, NodeSet
@@ -18,12 +20,12 @@ from engine.core.status import MemoryBinding
 from engine.host.numa import memory_policy, set_memory_policy
 from engine.host.process import read_stat
 from engine.host.root import HostRoot
+from engine.service.processes import MARK, kill_leftovers
 
 SHIM = Path(__file__).with_name("shim.py")
 ANSWER_WITHIN_S = 20.0
 LOG_PIECE_BYTES = 8 << 20
 """Two pieces are kept, so a log holds 8 to 16 MiB."""
-MARK = "SLOTDECK_INSTANCE"
 
 INHERITED = frozenset(
     ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
@@ -113,25 +115,17 @@ def launch(order: LaunchOrder) -> Launched:
 def _answer(
     order: LaunchOrder, shim: "subprocess.Popen[bytes]", request: object, degraded: str
 ) -> Launched:
-    try:
-        out, _ = shim.communicate(json.dumps(request).encode(), timeout=ANSWER_WITHIN_S)
-    except subprocess.TimeoutExpired:
+    said = _said(shim, json.dumps(request).encode())
+    if said is None:
         shim.kill()
         shim.wait()
+        # It may have started the engine just before.
+        kill_leftovers(HostRoot(), order.mark)
         raise LaunchError(
             what=f"Instance {order.name} was not started",
-            why=f"its launcher did not answer within {ANSWER_WITHIN_S:g} s",
+            why=f"its launcher said nothing within {ANSWER_WITHIN_S:g} s ({sys.executable})",
             do="The machine may be overloaded: try again",
-        ) from None
-    try:
-        said = json.loads(out)
-    except ValueError:
-        shim.wait()
-        raise LaunchError(
-            what=f"Instance {order.name} was not started",
-            why=f"its launcher ended without an answer ({sys.executable})",
-            do="See the service's log: `slotdeck service log`",
-        ) from None
+        )
     if "error" in said:
         shim.wait()
         raise LaunchError(
@@ -149,6 +143,22 @@ def _answer(
         shim_ticks=stat.started_ticks if stat else 0,
         degraded=degraded,
     )
+
+
+def _said(shim: "subprocess.Popen[bytes]", request: bytes) -> dict[str, Any] | None:
+    """Hand over the order and read the one line of answer; None when there is none in time."""
+    assert shim.stdin is not None
+    assert shim.stdout is not None
+    with contextlib.suppress(BrokenPipeError), shim.stdin:
+        shim.stdin.write(request)
+    with shim.stdout:
+        readable, _, _ = select.select([shim.stdout], [], [], ANSWER_WITHIN_S)
+        line = shim.stdout.readline() if readable else b""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) else None
 
 
 def request_name(order: LaunchOrder) -> str:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from engine.core.command import Command, Setting
+from engine.core.codec import to_builtins
+from engine.core.command import SHELL, Command, Setting, shell_line, shown_env
 from engine.core.errors import ControlError
 from engine.core.layout import Instance, Layout
 from engine.core.placement import Held, Placement, Refusal, place
@@ -101,10 +102,7 @@ def order_of(
             worker=str(WORKER),
         )
     )
-    shell = {
-        name: Setting(value, "the user's shell")
-        for name, value in inherited(around.environment).items()
-    }
+    shell = {name: Setting(value, SHELL) for name, value in inherited(around.environment).items()}
     asked = {name: Setting(value, "layout") for name, value in wish.env.items()}
     context = wish.args.get("max-model-len")
     sequences = wish.args.get("max-num-seqs")
@@ -152,9 +150,6 @@ def served_name(model: str) -> str:
 
 def plan_json(plan: LayoutPlan, *, layout: str) -> dict[str, object]:
     """`slotdeck.plan/1`."""
-    from engine.core.codec import to_builtins
-    from engine.core.command import shell_line, shown_env
-
     return {
         "schema": "slotdeck.plan/1",
         "layout": layout,

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from engine.host.process import family, marked, read_all, read_stat
 from engine.host.root import HostRoot
-from engine.service.launcher import MARK
+
+MARK = "SLOTDECK_INSTANCE"
+"""The variable that each process of an instance carries, with a value of its own per start."""
 
 
 def open_verified(root: HostRoot, pid: int, started_ticks: int) -> int | None:

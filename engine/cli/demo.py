@@ -1,0 +1,86 @@
+"""Start the demonstration layout on the bundled model, put load on it, and open the panel.
+
+Without a terminal it does the same headless: measures, prints one table, and stops the engines.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Mapping
+
+from engine.bench.report import report_text
+from engine.bench.runner import run as measure
+from engine.bench.values import Load, Target
+from engine.cli import models
+from engine.cli.bench import free_pus
+from engine.cli.layouts import read_layout, shipped
+from engine.cli.main import open_panel
+from engine.cli.status import status_text
+from engine.cli.up import bring_up, wait_ready
+from engine.client import ServiceClient, connect
+from engine.control import StartLoad, StopInstances
+from engine.core.layout import Layout, parse_layout
+from engine.core.status import Snapshot
+from engine.host.paths import Paths
+
+_READY_WITHIN_S = 600.0
+_MEASURED_S = 10.0
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this verb's options."""
+    parser.add_argument(
+        "--headless", action="store_true", help="no panel, as when there is no terminal"
+    )
+
+
+def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    """Prepare the model, start, load, show."""
+    models.prepare("smollm2-135m", Paths.of(environment).models)
+    headless = asked.headless or not (sys.stdin.isatty() and sys.stdout.isatty())
+    asyncio.run(_start(environment, headless=headless))
+    if not headless:
+        open_panel([])
+    return 0
+
+
+async def _start(environment: Mapping[str, str], *, headless: bool) -> None:
+    change = read_layout(str(shipped("demo.toml")))
+    layout = parse_layout(change.text, name=change.name)
+    client = await connect(environment=environment)
+    others = [one.name for one in (await client.snapshot()).instances if one.pid]
+    wished = {one.name for one in layout.instances}
+    if stopping := [name for name in others if name not in wished]:
+        print(f"the demonstration takes the place of: {', '.join(stopping)}", file=sys.stderr)
+    ready = await bring_up(client, change, timeout_s=_READY_WITHIN_S)
+    if headless:
+        try:
+            await _measure(client, layout, ready)
+        finally:
+            await _stop(client, tuple(one.name for one in ready.instances))
+        return
+    names = tuple(one.name for one in ready.instances)
+    load = layout.load
+    offer = await client.offer(StartLoad(names, load.concurrency, load.input_len, load.output_len))
+    await client.apply(offer)
+
+
+async def _measure(client: ServiceClient, layout: Layout, ready: Snapshot) -> None:
+    load = Load(
+        concurrency=layout.load.concurrency,
+        input_len=layout.load.input_len,
+        output_len=layout.load.output_len,
+        duration_s=_MEASURED_S,
+    )
+    targets = [Target(one.name, one.url) for one in ready.instances if one.url]
+    print(f"measuring for {_MEASURED_S:g} s …", file=sys.stderr)
+    report = await measure(targets, load, client_pus=free_pus(ready.instances))
+    print(report_text(report, 100))
+    print()
+    print(status_text(await client.snapshot()))
+
+
+async def _stop(client: ServiceClient, names: tuple[str, ...]) -> None:
+    await client.apply(await client.offer(StopInstances(names, forget=True)))
+    await wait_ready(client, (), gone=names, timeout_s=_READY_WITHIN_S)
+    print("stopped the demonstration's engines", file=sys.stderr)

@@ -1,0 +1,108 @@
+"""The console script: finds the verb, loads only that verb's file, and turns errors into words."""
+
+import argparse
+import asyncio
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+from engine import __version__
+from engine.core.errors import ControlError, UsageError
+
+VERBS = {
+    "topo": "draw the machine: packages, NUMA nodes, cores, what may be used",
+    "plan": "say what a layout would do: placements, reasons, commands; starts nothing",
+    "up": "make what runs equal to a layout file and wait until it is ready",
+    "down": "stop instances",
+    "status": "show the instances and how they do",
+    "logs": "print an instance's log",
+    "move": "place an instance on another slot",
+    "bench": "measure instances or URLs under a steady load",
+    "models": "list and prepare the bundled models",
+    "service": "look after the background service: status, stop, log",
+    "demo": "start the demonstration layout, put load on it, open the panel",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line; returns the exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    environment = dict(os.environ)  # noqa: TID251 - the program's entry
+    try:
+        return _run(words, environment)
+    except ControlError as error:
+        _complain(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Somebody piped us into `head`: nothing is wrong.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - silences the exit
+        return 0
+
+
+def _run(words: list[str], environment: Mapping[str, str]) -> int:
+    verb = words[0] if words else None
+    if verb in ("-h", "--help"):
+        _parser().print_help()
+        return 0
+    if verb == "--version":
+        print(f"slotdeck {__version__}")
+        return 0
+    if verb in VERBS:
+        return _verb(verb, words[1:], environment)
+    if verb is None or verb.startswith("-") or os.path.exists(verb) or verb.endswith(".toml"):  # noqa: PTH110 - keeps pathlib out of --help
+        open_panel(words)
+    near = get_close_matches(str(verb), VERBS, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    raise UsageError(
+        what=f"There is no command {verb!r}",
+        why="it is neither a verb nor a layout file",
+        do=f"{hint}`slotdeck --help` lists them",
+    )
+
+
+def _verb(verb: str, words: list[str], environment: Mapping[str, str]) -> int:
+    module = importlib.import_module(f"engine.cli.{verb}")
+    parser = argparse.ArgumentParser(
+        prog=f"slotdeck {verb}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.arguments(parser)
+    asked = parser.parse_args(words)
+    result = module.run(asked, environment)
+    code: int = asyncio.run(result) if asyncio.iscoroutine(result) else result
+    return code
+
+
+def open_panel(words: list[str]) -> None:
+    """Become the panel: another program, so that nothing of it is loaded into a command."""
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "tui", *words])
+
+
+def _parser() -> argparse.ArgumentParser:
+    verbs = "\n".join(f"  {name:<9} {text}" for name, text in VERBS.items())
+    return argparse.ArgumentParser(
+        prog="slotdeck",
+        usage="slotdeck [LAYOUT.toml] | slotdeck VERB …",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Places LLM inference engines on the sockets, NUMA nodes, cores and Intel "
+        "GPUs of a server.\nWithout a verb it opens the panel; with a layout file it offers to "
+        "apply it.",
+        epilog=f"verbs:\n{verbs}\n\n`slotdeck VERB --help` tells more. Exit codes: 0 done, "
+        "1 failed, 2 bad usage or layout,\n3 a placement is refused, 4 not ready in time, "
+        "130 interrupted.",
+    )
+
+
+def _complain(error: ControlError) -> None:
+    print(f"slotdeck: {error.what}", file=sys.stderr)
+    print(f"  why: {error.why}", file=sys.stderr)
+    print(f"  do:  {error.do}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
