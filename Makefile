@@ -1,0 +1,59 @@
+# slotdeck: `make demo` shows it, `make test` checks it. Both make their own environment.
+#
+#   TORCH_INDEX   where a CPU-only build of PyTorch is to be had: the URL of a package index, or a
+#                 directory with the wheel. Without it pip takes the build of its default index,
+#                 which on x86-64 Linux brings CUDA libraries of several GB.
+#   PYTHON        the Python (3.11 or newer) to make the environment with.
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+LOCK := -c constraints.txt
+
+ifneq ($(TORCH_INDEX),)
+TORCH_FROM := $(if $(findstring ://,$(TORCH_INDEX)),--extra-index-url,--find-links) $(TORCH_INDEX)
+endif
+
+.PHONY: demo test check format bench clean
+
+demo: $(VENV)/.torch
+	@$(BIN)/slotdeck demo
+
+test: check
+	$(BIN)/pytest
+
+# What needs no running: style, types, the directions of imports.
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/worker.py
+	$(BIN)/python benchmarks/load_generator.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/.made:
+	$(PYTHON) -c 'import sys; sys.exit("slotdeck needs Python 3.11 or newer, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	@# Some distributions ship Python without venv's pip; virtualenv carries its own.
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  $(PYTHON) -m pip install --quiet --target $(VENV)-tools $(LOCK) virtualenv && \
+	  PYTHONPATH=$(VENV)-tools $(PYTHON) -m virtualenv --quiet $(VENV) && rm -rf $(VENV)-tools; }
+	touch $@
+
+$(VENV)/.torch: $(VENV)/.made pyproject.toml constraints.txt
+	$(PIP) install --quiet $(LOCK) $(TORCH_FROM) -e '.[torch]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.torch
+	$(PIP) install --quiet $(LOCK) -e '.[torch,dev]'
+	touch $@
