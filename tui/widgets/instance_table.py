@@ -72,7 +72,8 @@ class InstanceTable(ScrollView, can_focus=True):
         self._rows = rows
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        return 1 + min(MOST_ROWS, max(1, len(self._view.instances)))
+        most = max(2, min(MOST_ROWS, viewport.height // 4))
+        return 1 + min(most, max(1, len(self._view.instances)))
 
     def on_resize(self) -> None:
         self._redraw()

@@ -1,5 +1,6 @@
 """The selected instance's log: follows its end, stands still while you read further up."""
 
+from textual import events
 from textual.content import Content
 from textual.widgets import Log
 
@@ -16,6 +17,8 @@ class LogPane(Log):
         super().__init__(max_lines=MOST_LINES, id=id)
         self.instance: str | None = None
         self.offset_read = -1
+        self.is_following = True
+        """Only the reader ends this; a pane that was resized is still at the end."""
         self._tail = ""
         self._titles = ("", "")
 
@@ -24,6 +27,7 @@ class LogPane(Log):
         self.instance = name
         self.offset_read = -1
         self._tail = ""
+        self.is_following = True
         self.clear()
         self._entitle()
 
@@ -33,23 +37,38 @@ class LogPane(Log):
             self.write_line("… the log starts again …", scroll_end=self.is_following)
         self.offset_read = next_offset
         if text:
-            following = self.is_following
             *whole, self._tail = (self._tail + text).split("\n")
             if whole:
-                self.write_lines(clean_lines("\n".join(whole)).split("\n"), scroll_end=following)
+                self.write_lines(
+                    clean_lines("\n".join(whole)).split("\n"), scroll_end=self.is_following
+                )
         self._entitle()
 
     def say(self, words: str) -> None:
         """A line of ours, set apart."""
         self.border_subtitle = Content(clean(words))
 
-    @property
-    def is_following(self) -> bool:
-        """Whether the newest line is in sight."""
-        return self.scroll_offset.y >= self.max_scroll_y - 1
+    def on_key(self, event: events.Key) -> None:
+        if event.key in ("up", "pageup", "home") and self.max_scroll_y > 0:
+            self.is_following = False
+        elif event.key == "end":
+            self.is_following = True
+        self._entitle()
+
+    def on_mouse_scroll_up(self) -> None:
+        self.is_following = self.max_scroll_y <= 0
+        self._entitle()
+
+    def on_resize(self) -> None:
+        if self.is_following:
+            self.scroll_end(animate=False, x_axis=False)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
+        if round(new_value) >= self.max_scroll_y:
+            self.is_following = True
+        elif self.app.mouse_captured is self.vertical_scrollbar:
+            self.is_following = False
         self._entitle()
 
     def _entitle(self) -> None:

@@ -122,7 +122,11 @@ class MachineMap(ScrollView, can_focus=True):
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         if self._view.machine is None:
             return 3
-        return self._fit(self._view.machine, width, self._budget(viewport.height)).height
+        budget = self._budget(viewport.height)
+        plan = self._fit(self._view.machine, width, budget)
+        if plan.height > budget:  # its scrollbar takes a column
+            plan = self._fit(self._view.machine, width - 1, budget)
+        return min(plan.height, budget)
 
     def on_resize(self) -> None:
         if self._view.machine is not None:
