@@ -8,14 +8,13 @@ import asyncio
 import sys
 from collections.abc import Mapping
 
-from engine.bench.report import report_text
 from engine.bench.runner import run as measure
-from engine.bench.values import Load, Target
+from engine.bench.values import Load, Report, Target
 from engine.cli import models
 from engine.cli.bench import free_pus
 from engine.cli.layouts import read_layout, shipped
 from engine.cli.main import open_panel
-from engine.cli.status import status_text
+from engine.cli.text import number, percent, table
 from engine.cli.up import bring_up, wait_ready
 from engine.client import ServiceClient, connect
 from engine.control import StartLoad, StopInstances
@@ -25,6 +24,10 @@ from engine.host.paths import Paths
 
 _READY_WITHIN_S = 600.0
 _MEASURED_S = 10.0
+_HEADER = (
+    *("INSTANCE", "PU", "MEMORY", "OUT tokens/s", "TTFT ms", "ITL ms", "CPU cores"),
+    *("PAGES local", "REQUESTS"),
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,9 +78,41 @@ async def _measure(client: ServiceClient, layout: Layout, ready: Snapshot) -> No
     targets = [Target(one.name, one.url) for one in ready.instances if one.url]
     print(f"measuring for {_MEASURED_S:g} s …", file=sys.stderr)
     report = await measure(targets, load, client_pus=free_pus(ready.instances))
-    print(report_text(report, 100))
-    print()
-    print(status_text(await client.snapshot()))
+    print(describe(report, await client.snapshot()))
+
+
+def describe(report: Report, snapshot: Snapshot) -> str:
+    """One table: what each pinned engine did, and what it used."""
+    seen = {one.name: one for one in snapshot.instances}
+    rows = [
+        (
+            target.name,
+            seen[target.name].pus,
+            f"{seen[target.name].memory.policy} {seen[target.name].memory.nodes}",
+            number(target.output_tokens_per_s),
+            number(_ms(target.ttft.mean)),
+            number(_ms(target.itl.mean)),
+            number(seen[target.name].cpu_cores_used, 2),
+            percent(seen[target.name].pages_local),
+            str(target.requests),
+        )
+        for target in report.targets
+    ]
+    limited = "the load generator was a limit: it shares their cores" * report.client.limited
+    return "\n".join(
+        [
+            table(_HEADER, rows, left=3),
+            "",
+            "TTFT: request sent to first token. ITL: gap between tokens. Both are means in",
+            "milliseconds, less is better; OUT is of one stream, more is better. PAGES: share of",
+            "sampled memory pages that lie on the NUMA node asked for.",
+            *([limited] if limited else []),
+        ]
+    )
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1000
 
 
 async def _stop(client: ServiceClient, names: tuple[str, ...]) -> None:

