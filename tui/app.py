@@ -26,6 +26,7 @@ from tui.widgets.palette import THEME, Palette
 
 Reconnect = Callable[[], Awaitable[Control]]
 CATCH_UP_S = 0.1
+LOOK_FOR_HANGUP_S = 0.5
 
 
 class SlotdeckApp(App[None]):
@@ -71,7 +72,7 @@ class SlotdeckApp(App[None]):
         if self._terminal is not None:
             for number in (signal.SIGTERM, signal.SIGHUP):
                 loop.add_signal_handler(number, self.exit)
-            self.set_interval(1.0, self._look_for_hangup)
+            self.set_interval(LOOK_FOR_HANGUP_S, self._look_for_hangup)
 
     def on_ready(self) -> None:
         """The first frame stands; now there is something to draw into."""

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import random
+import signal
 import sys
 from pathlib import Path
 
@@ -89,6 +90,8 @@ async def play(args: argparse.Namespace) -> int:
     app = SlotdeckApp(
         control, ascii_only=args.ascii, readonly=args.readonly, terminal=sys.stdin.fileno()
     )
+    if args.ignore_hangup:
+        asyncio.get_running_loop().call_later(0.5, signal.signal, signal.SIGHUP, signal.SIG_IGN)
     wandering = asyncio.create_task(control.wander(args.every)) if args.every else None
     try:
         return await run(app)
@@ -103,6 +106,7 @@ def main() -> int:
     parser.add_argument("--machine", default="small", choices=MACHINES)
     parser.add_argument("--ascii", action="store_true")
     parser.add_argument("--readonly", action="store_true")
+    parser.add_argument("--ignore-hangup", action="store_true", help="no signal when it goes away")
     parser.add_argument("--every", type=float, default=0.0, help="seconds between new loads")
     return asyncio.run(play(parser.parse_args()))
 

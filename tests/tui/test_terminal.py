@@ -1,0 +1,140 @@
+"""The panel as a process on a real terminal: raw mouse bytes, signals, hang-ups, sizes."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.tui.terminal import RESTORES, Terminal, mouse
+
+PANEL = "tests/tui/scripted_panel.py"
+FIRST = "ready on http://127.0.0.1:8001"
+
+
+def is_restored(terminal: Terminal) -> bool:
+    return all(code in terminal.raw for code in RESTORES)
+
+
+def test_keys_quit_and_the_last_words() -> None:
+    with Terminal(PANEL) as terminal:
+        terminal.until(FIRST)
+        terminal.write(b"?")
+        terminal.until("Close the panel; engines keep running")
+        terminal.write(b"\x1b")
+        terminal.until(lambda: "up/down scroll" not in terminal.text)
+        terminal.write(b"q")
+        terminal.until("1 engine keeps running:")
+        terminal.write(b"q")
+        terminal.until(terminal.ended)
+        assert terminal.status == 0
+        assert is_restored(terminal)
+        after = terminal.raw.rpartition(b"\x1b[?1049l")[2].decode()
+        assert "1 engine keeps running: chat (ready, http://127.0.0.1:8001)." in after
+        assert "slotdeck down --all" in after
+
+
+@pytest.mark.parametrize("pieces", [1, 5], ids=["one write", "piece by piece"])
+def test_a_whole_drag_in_one_read(pieces: int) -> None:
+    """Over a lagging connection press, moves and release arrive together."""
+    with Terminal(PANEL, "--machine", "server") as terminal:
+        terminal.until(FIRST)
+        x, y = terminal.find("coder     ")
+        to_x, to_y = terminal.find("NUMA 1")
+        drag = [
+            mouse(0, x, y),
+            mouse(32, x + 3, y - 1),
+            mouse(32, to_x, to_y + 1),
+            mouse(32, to_x, to_y),
+            mouse(0, to_x, to_y, up=True),
+        ]
+        if pieces == 1:
+            terminal.write(b"".join(drag))
+        else:
+            for each in drag:
+                terminal.write(each)
+                terminal.read(0.05)
+        terminal.until("Move coder to numa:1")
+        terminal.write(b"\r")
+        terminal.until("applied move")
+        terminal.write(b"qq")
+        terminal.until(terminal.ended)
+        assert b"applied: ['move']" in terminal.raw
+
+
+def test_a_lost_release_moves_nothing() -> None:
+    """A move without a button makes Textual invent the release: it may only ask."""
+    with Terminal(PANEL, "--machine", "server") as terminal:
+        terminal.until(FIRST)
+        x, y = terminal.find("coder     ")
+        to_x, to_y = terminal.find("NUMA 1")
+        terminal.write(mouse(0, x, y) + mouse(32, to_x, to_y) + mouse(35, to_x + 3, to_y))
+        terminal.until("Move coder to numa:1")
+        terminal.write(b"\x1b")
+        terminal.until(lambda: "Move coder" not in terminal.text)
+        terminal.write(mouse(0, x, y) + mouse(32, 200, 90) + mouse(0, 200, 90, up=True))
+        terminal.until("no slot of the machine")
+        terminal.write(b"qq")
+        terminal.until(terminal.ended)
+        assert b"applied: []" in terminal.raw
+
+
+def test_sigterm_restores_the_terminal() -> None:
+    with Terminal(PANEL) as terminal:
+        terminal.until(FIRST)
+        os.kill(terminal.pid, signal.SIGTERM)
+        terminal.until(terminal.ended)
+        assert terminal.status == 0
+        assert is_restored(terminal)
+
+
+def test_a_closed_terminal_ends_the_process() -> None:
+    with Terminal(PANEL) as terminal:
+        terminal.until(FIRST)
+        terminal.hang_up()
+        gone_within(terminal, 2.0)
+
+
+def test_a_closed_terminal_ends_a_process_that_ignores_hangups() -> None:
+    """As under nohup: no signal comes, only a dead descriptor that would be read forever."""
+    with Terminal(PANEL, "--ignore-hangup") as terminal:
+        terminal.until(FIRST)
+        terminal.hang_up()
+        gone_within(terminal, 2.0)
+
+
+def gone_within(terminal: Terminal, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not terminal.ended():
+        assert time.monotonic() < deadline, "the process outlives its terminal"
+        time.sleep(0.02)
+
+
+def test_a_storm_of_resizes() -> None:
+    with Terminal(PANEL, "--machine", "huge", "--every", "0.2") as terminal:
+        terminal.until(FIRST)
+        for size in ((40, 10), (1, 1), (200, 60), (10, 3), (120, 40), (2, 2)) * 4:
+            terminal.resize(*size)
+            terminal.read(0.01)
+        terminal.resize(80, 24)
+        terminal.until(lambda: "slotdeck" in terminal.text and "x Stop" in terminal.text)
+        terminal.write(b"qq")
+        terminal.until(terminal.ended)
+        assert terminal.status == 0
+
+
+def test_ascii() -> None:
+    with Terminal(PANEL, "--ascii") as terminal:
+        terminal.until("* ready")
+        shown = [line[1:-1] for line in terminal.screen.display]
+        assert any("+- NUMA 0" in line for line in shown)
+        terminal.write(b"qq")
+        terminal.until(terminal.ended)
+
+
+def test_no_panel_on_a_dumb_terminal() -> None:
+    with Terminal("-m", "tui", TERM="dumb") as terminal:
+        terminal.until(terminal.ended)
+        assert terminal.status == 1
+        assert b"slotdeck status --watch" in terminal.raw
+        assert b"\x1b[?1049h" not in terminal.raw
