@@ -29,16 +29,21 @@ def block_linear(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return made
 
 
-class WideningLinear(nn.Module):
-    """A bfloat16 layer for a CPU without fast bfloat16 products: small in memory, yet quick."""
+class Bfloat16Linear(nn.Module):
+    """A bfloat16 layer that takes, of torch's ways to multiply, the quick one for this CPU."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
+        self._is_fast = has_fast_bfloat16()
         self.weight, self.bias = linear.weight, linear.bias
         self.in_features, self.out_features = linear.in_features, linear.out_features
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        if states.numel() == self.in_features:  # one row: limited by memory, so narrow is good
+        if self._is_fast and states.numel() == self.in_features and self.bias is None:
+            # A quarter quicker than oneDNN, which packs the weights anew each time.
+            made = torch.mv(self.weight, states.reshape(-1))
+            return made.view(*states.shape[:-1], self.out_features)
+        if self._is_fast or states.numel() == self.in_features:
             return functional.linear(states, self.weight, self.bias)
         made = block_linear(states.reshape(-1, self.in_features), self.weight)
         if self.bias is not None:
@@ -46,8 +51,8 @@ class WideningLinear(nn.Module):
         return made.view(*states.shape[:-1], self.out_features)
 
 
-def widen_linears(model: nn.Module) -> None:
+def quicken_bfloat16(model: nn.Module) -> None:
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear:
-                setattr(module, name, WideningLinear(child))
+                setattr(module, name, Bfloat16Linear(child))

@@ -2,7 +2,7 @@
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 _TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -19,7 +19,7 @@ _REQUEST = (
     *(0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0),
     *(120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0),
 )
-Labels = Mapping[str, str]
+Labels = dict[str, str]
 FINISHED_REASONS = ("stop", "length", "abort", "error", "repetition")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import transformers
 
-from engine.worker.block_linear import has_fast_bfloat16, widen_linears
+from engine.worker.block_linear import quicken_bfloat16
 from engine.worker.errors import CannotServe
 from engine.worker.int8 import quantise
 from engine.worker.kv_cache import RowCache
@@ -69,8 +69,8 @@ def load(options: Options) -> Model:
             module = _optimised_by_ipex(module, dtype)
         if options.weight_only == "int8":
             quantise(module)
-        elif dtype == torch.bfloat16 and options.engine == "torch" and not has_fast_bfloat16():
-            widen_linears(module)
+        elif dtype == torch.bfloat16 and options.engine == "torch":
+            quicken_bfloat16(module)
     parameters = inspect.signature(module.forward).parameters
     last_only = next(
         ({name: 1} for name in ("logits_to_keep", "num_logits_to_keep") if name in parameters), {}

@@ -96,8 +96,9 @@ def _refuse_unserved(fields: dict[str, Any]) -> None:
         _refuse("best_of", "best_of must be 1: this server makes one choice a prompt.")
     if _flag(fields, "echo"):
         _refuse("echo", "echo is not supported: the prompt is never repeated.")
-    # 0 asks /v1/completions for logprobs too: those of the chosen tokens.
-    if fields.get("logprobs") not in (None, False):
+    logprobs = fields.get("logprobs")
+    # 0 asks /v1/completions for logprobs too, those of the chosen tokens; and 0 equals False.
+    if logprobs is not None and logprobs is not False:
         _refuse("logprobs", "logprobs are not supported.")
     for name in ("top_logprobs", "prompt_logprobs"):
         if fields.get(name) not in (None, 0):
