@@ -1,0 +1,183 @@
+"""Single-stream decoding on one core: the worker's number formats against plain transformers.
+
+Run: python benchmarks/worker.py [--rounds 5] [--tokens 48]
+Each round measures every arm once, in an order that turns from round to round. CPU time counts,
+not the clock, so that a neighbour on the machine costs little; ratios are medians over rounds.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.bundled_model import bundled_model  # noqa: E402
+
+PROMPT = "Once upon a time"
+BASELINE = "transformers float32"
+WORKERS = {
+    "worker float32": ["--dtype", "float32"],
+    "worker bfloat16": ["--dtype", "bfloat16"],
+    "worker int8 (float32)": ["--dtype", "float32", "--weight-only", "int8"],
+    "worker int8 (bfloat16)": ["--dtype", "bfloat16", "--weight-only", "int8"],
+}
+
+
+@dataclass
+class Arm:
+    name: str
+    seconds_per_token: Callable[[int], float]
+    bytes_per_token: float
+
+
+class WorkerArm:
+    def __init__(self, model: Path, flags: list[str], log: int) -> None:
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            self._port = sock.getsockname()[1]
+        program = str(ROOT / "engine" / "worker" / "__main__.py")
+        command = [sys.executable, "-I", "-u", program, "--model", str(model), "--threads", "1"]
+        self.process = subprocess.Popen([*command, "--port", str(self._port), *flags], stderr=log)
+        while not self._is_ready():
+            if self.process.poll() is not None:
+                raise SystemExit("A worker ended before it was ready; its message stands above.")
+            time.sleep(0.1)
+
+    def _is_ready(self) -> bool:
+        try:
+            return self._ask("GET", "/health", None)[0] == 200
+        except OSError:
+            return False
+
+    def _ask(self, method: str, path: str, body: str | None) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=300)
+        try:
+            connection.request(method, path, body)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def metric(self, name: str) -> float:
+        for line in self._ask("GET", "/metrics", None)[1].splitlines():
+            if line.startswith(name):
+                return float(line.split()[-1])
+        raise KeyError(name)
+
+    def seconds_per_token(self, tokens: int) -> float:
+        """CPU time of the whole process, HTTP and all; the difference of a long and a short
+        answer leaves out the prefill."""
+        return (self._cpu(tokens + 8) - self._cpu(8)) / tokens
+
+    def _cpu(self, tokens: int) -> float:
+        fields = {"prompt": PROMPT, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
+        before = self._cpu_now()
+        status, body = self._ask("POST", "/v1/completions", json.dumps({**fields, "stream": True}))
+        assert status == 200, body
+        return self._cpu_now() - before
+
+    def _cpu_now(self) -> float:
+        """To the nanosecond, unlike /proc/PID/stat."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+
+
+def plain_arm(model: Path) -> Callable[[int], float]:
+    import torch
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    module = transformers.AutoModelForCausalLM.from_pretrained(str(model), dtype=torch.float32)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(model))
+    inputs = tokenizer(PROMPT, return_tensors="pt")
+
+    def cpu(tokens: int) -> float:
+        before = time.process_time()
+        with torch.inference_mode():
+            module.generate(
+                **inputs, do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens
+            )
+        return time.process_time() - before
+
+    return lambda tokens: (cpu(tokens + 8) - cpu(8)) / tokens
+
+
+def read_bandwidth() -> float:
+    """Bytes a second that one core reads from 512 MiB, best of several."""
+    import torch
+
+    values = torch.ones(128 * 1024 * 1024, dtype=torch.float32)
+    best = float("inf")
+    for _ in range(7):
+        before = time.process_time()
+        values.sum()
+        best = min(best, time.process_time() - before)
+    return float(values.nbytes / best)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=48)
+    asked = parser.parse_args()
+    core = max(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {core})
+    model = bundled_model()
+    servers = {
+        name: WorkerArm(model, flags, sys.stderr.fileno()) for name, flags in WORKERS.items()
+    }
+    try:
+        report(servers, model, rounds=asked.rounds, tokens=asked.tokens)
+    finally:
+        for server in servers.values():
+            server.process.terminate()
+            server.process.wait(timeout=30)
+
+
+def report(servers: dict[str, WorkerArm], model: Path, *, rounds: int, tokens: int) -> None:
+    import torch
+
+    arms = [
+        Arm(name, server.seconds_per_token, server.metric("slotdeck:token_read_bytes"))
+        for name, server in servers.items()
+    ]
+    float_bytes = arms[0].bytes_per_token
+    arms.insert(0, Arm(BASELINE, plain_arm(model), float_bytes))
+    for arm in arms:
+        arm.seconds_per_token(4)
+    measured: dict[str, list[float]] = {arm.name: [] for arm in arms}
+    bandwidths = [read_bandwidth()]
+    for turn in range(rounds):
+        shift = turn % len(arms)
+        for arm in arms[shift:] + arms[:shift]:
+            measured[arm.name].append(arm.seconds_per_token(tokens))
+        bandwidths.append(read_bandwidth())
+    bandwidth = max(bandwidths)
+    print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, one core")
+    print(f"read bandwidth {bandwidth / 1e9:.1f} GB/s, {rounds} rounds of {tokens} tokens")
+    print(f"{'arm':24}{'ms/token':>10}{'tokens/s':>10}{'ratio':>8}{'roofline':>10}")
+    base = measured[BASELINE]
+    for arm in arms:
+        times = measured[arm.name]
+        middle = statistics.median(times)
+        ratio = statistics.median(one / other for one, other in zip(base, times, strict=True))
+        share = arm.bytes_per_token / bandwidth / middle
+        line = f"{arm.name:24}{middle * 1e3:10.1f}{1 / middle:10.1f}{ratio:8.2f}{share:10.0%}"
+        print(line)
+    print("ratio: speed against plain transformers; roofline: bytes of weights read a token / ")
+    print("read bandwidth, as a share of the time taken")
+
+
+if __name__ == "__main__":
+    main()
