@@ -10,8 +10,13 @@ from engine.core.status import MemoryBinding
 SHELL = "the user's shell"
 """Source of a setting that was inherited."""
 _SECRET = re.compile(
-    r"(^|_)(API)?(KEYS?|TOKENS?|SECRETS?|PASSWORD|PASSWD|CREDENTIALS?)(_|$)", re.IGNORECASE
+    # Words that are a secret wherever they stand, and words that are one as the last of a name:
+    # HF_TOKEN is, MAX_NUM_BATCHED_TOKENS and TOKENIZERS_PARALLELISM are not.
+    r"passw(or)?d|secret|credential|api[-_]?keys?([-_]|$)|access[-_]?key"
+    r"|(^|[-_])(key|(auth|api|access|hf|hub)?token|passphrase|auth)$",
+    re.IGNORECASE,
 )
+_REDACTED = "(redacted)"
 _NUMACTL = {"bind": "-m", "preferred": "-p", "interleave": "-i"}
 
 
@@ -37,16 +42,33 @@ class Command:
 
 
 def is_secret(name: str) -> bool:
-    """Whether a variable's name says that its value must not be shown."""
+    """Whether the name of a variable or flag says that its value must not be shown."""
     return _SECRET.search(name) is not None
 
 
 def shown_env(command: Command) -> dict[str, str]:
     """The environment for eyes and files: secrets redacted."""
     return {
-        name: "(redacted)" if is_secret(name) else setting.value
+        name: _REDACTED if is_secret(name) else setting.value
         for name, setting in command.env.items()
     }
+
+
+def shown_argv(command: Command) -> tuple[str, ...]:
+    """The words for eyes and files: what follows a flag such as `--api-key` is redacted."""
+    shown: list[str] = []
+    secret_next = False
+    for word in command.argv:
+        flag, equals, _ = word.partition("=")
+        secret = flag.startswith("-") and is_secret(flag.lstrip("-"))
+        if secret_next and not word.startswith("--"):
+            shown.append(_REDACTED)
+        elif secret and equals:
+            shown.append(f"{flag}={_REDACTED}")
+        else:
+            shown.append(word)
+        secret_next = secret and not equals
+    return tuple(shown)
 
 
 def shell_line(command: Command, pus: CpuSet, memory: MemoryBinding) -> str:
@@ -64,4 +86,4 @@ def shell_line(command: Command, pus: CpuSet, memory: MemoryBinding) -> str:
         words += [_NUMACTL[memory.policy], memory.nodes]
     elif memory.policy == "local":
         words.append("-l")
-    return " ".join([*words, shlex.join(command.argv)])
+    return " ".join([*words, shlex.join(shown_argv(command))])

@@ -23,15 +23,16 @@ class CpuSet:
         """Read the kernel's list form; an empty text is the empty set.
 
         Raises ValueError for anything that the kernel would not write (`3-1`, `a`, `1,,2`).
+        Only around the whole list may there be space: the kernel ends it with a new line.
         """
         text = text.strip()
         if not text:
             return cls()
         indexes: set[int] = set()
         for part in text.split(","):
-            first, dash, last = part.strip().partition("-")
-            if not first.isascii() or not first.isdigit() or (dash and not last.isdigit()):
-                raise ValueError(f"{part!r} is not an index or a range like 0-3")
+            first, dash, last = part.partition("-")
+            if not _is_index(first) or (dash and not _is_index(last)):
+                raise ValueError(f"{_shortened(part)!r} is not an index or a range like 0-3")
             low = int(first)
             high = int(last) if dash else low
             if high < low:
@@ -88,6 +89,15 @@ class CpuSet:
 
     def __le__(self, other: "CpuSet") -> bool:
         return self.pus <= other.pus
+
+
+def _is_index(text: str) -> bool:
+    # isdigit() alone also takes other scripts' digits; int() alone takes signs and underscores.
+    return text.isascii() and text.isdigit() and len(text) <= 12
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 24 else f"{text[:24]}…"
 
 
 NodeSet = CpuSet

@@ -2,20 +2,27 @@
 
 import re
 import tomllib
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from engine.core.errors import LayoutError, SlotError
+from engine.core.command import is_secret
+from engine.core.errors import SlotError
+from engine.core.layout_mistakes import Mistakes
 from engine.core.slot import Slot
 
 SCHEMA = 1
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z"
+VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
+"""A name that every shell takes: others cannot stand before a command."""
+FLAG = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Count = Annotated[int, Meta(ge=1, le=4096)]
+Seconds = Annotated[float, Meta(ge=0, le=1e6)]
+"""At most eleven days; `inf` is not a number that every JSON reader knows."""
 Scalar = str | int | float | bool
 
 
@@ -28,18 +35,18 @@ class Wish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] | msgspec.UnsetType = msgspec.UNSET
     weight_only: str | msgspec.UnsetType = msgspec.UNSET
     memory: Literal["bind", "preferred", "interleave", "local"] | msgspec.UnsetType = msgspec.UNSET
-    reserve_cores: Annotated[int, Meta(ge=0)] | msgspec.UnsetType = msgspec.UNSET
+    reserve_cores: Annotated[int, Meta(ge=0, le=4096)] | msgspec.UnsetType = msgspec.UNSET
     cores: Count | msgspec.UnsetType = msgspec.UNSET
     env: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     args: dict[str, Scalar] | msgspec.UnsetType = msgspec.UNSET
     restart: Literal["never", "on-failure", "always"] | msgspec.UnsetType = msgspec.UNSET
-    host: str | msgspec.UnsetType = msgspec.UNSET
+    host: Annotated[str, Meta(min_length=1)] | msgspec.UnsetType = msgspec.UNSET
     python: str | msgspec.UnsetType = msgspec.UNSET
     command: list[str] | msgspec.UnsetType = msgspec.UNSET
     allow_degraded: bool | msgspec.UnsetType = msgspec.UNSET
     trust_remote_code: bool | msgspec.UnsetType = msgspec.UNSET
-    ready_timeout_s: Annotated[float, Meta(gt=0)] | msgspec.UnsetType = msgspec.UNSET
-    stop_grace_s: Annotated[float, Meta(ge=0)] | msgspec.UnsetType = msgspec.UNSET
+    ready_timeout_s: Annotated[float, Meta(gt=0, le=1e6)] | msgspec.UnsetType = msgspec.UNSET
+    stop_grace_s: Seconds | msgspec.UnsetType = msgspec.UNSET
 
 
 class InstanceWish(Wish, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,40 +129,43 @@ class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     load: Load = Load()
 
 
-def parse_layout(text: str, *, name: str) -> Layout:
-    """Read a layout file's text; `name` is the file's name for messages. Raises LayoutError."""
+def parse_layout(
+    text: str, *, name: str, engines: Mapping[str, Sequence[str]] | None = None
+) -> Layout:
+    """Read a layout file's text; `name` is the file's name for messages. Raises LayoutError.
+
+    `engines` names the engines that there are and the `weight_only` forms of each; left out,
+    both are taken as written.
+    """
+    mistakes = Mistakes(name, text)
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise LayoutError(
-            what=f"{name} is not a TOML file",
-            why=str(error),
-            do="Correct that line and try again",
-        ) from None
+    # Beside TOMLDecodeError, which is a ValueError: a number of more digits than Python reads.
+    except (ValueError, RecursionError) as error:
+        raise mistakes.not_toml(error) from None
     try:
         file = msgspec.convert(document, _File)
     except msgspec.ValidationError as error:
-        raise _mistake(str(error), text, name) from None
+        raise mistakes.of_shape(document, error, _File) from None
     if file.schema != SCHEMA:
-        raise _refuse(
-            name,
-            _line(text, ("schema",)),
+        raise mistakes.at(
+            ("schema",),
             f"schema {file.schema} is not known to this version",
             f"Write schema = {SCHEMA}, or use the slotdeck that wrote the file",
         )
     if not file.instance:
-        raise _refuse(
-            name, 1, "it has no [[instance]]", "Add at least one [[instance]] with a name"
+        raise mistakes.at(
+            (), "it has no [[instance]]", "Add at least one [[instance]] with a name"
         )
-    instances = tuple(_fill(file.defaults, wish) for wish in file.instance)
-    _check(instances, text, name)
+    _check_values(document, (), mistakes)
     if file.ports.first > file.ports.last:
-        raise _refuse(
-            name,
-            _line(text, ("ports", "first")),
-            "[ports] runs backwards",
+        raise mistakes.at(
+            ("ports", "first" if mistakes.has(("ports", "first")) else "last"),
+            f"[ports] runs backwards: {file.ports.first} to {file.ports.last}",
             "Put first before last",
         )
+    instances = tuple(_fill(file.defaults, wish) for wish in file.instance)
+    _check_instances(instances, mistakes, engines)
     return Layout(
         name=file.name or name,
         instances=instances,
@@ -177,14 +187,53 @@ def _fill(defaults: Wish, wish: InstanceWish) -> Instance:
     return Instance(**values)
 
 
-def _check(instances: tuple[Instance, ...], text: str, name: str) -> None:
+def _check_values(value: object, path: tuple[str, ...], mistakes: Mistakes) -> None:
+    """What TOML lets through and no engine could be given."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if path[-1:] == ("env",) and not re.fullmatch(VARIABLE, key):
+                raise mistakes.at(
+                    (*path, key),
+                    f"{key!r} cannot be a variable's name",
+                    "Use letters, digits and '_', no digit first",
+                )
+            if path[-1:] == ("args",):
+                _check_flag(key, (*path, key), mistakes)
+            _check_values(inner, (*path, key), mistakes)
+    elif isinstance(value, list):
+        for position, inner in enumerate(value):
+            _check_values(inner, (*path, str(position)), mistakes)
+    elif isinstance(value, str) and "\0" in value:
+        raise mistakes.at(path, "it holds a NUL, which no program can be given", "Remove it")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise mistakes.at(path, "the number needs more than 64 bits", "Write a smaller number")
+
+
+def _check_flag(flag: str, path: tuple[str, ...], mistakes: Mistakes) -> None:
+    if not re.fullmatch(FLAG, flag):
+        raise mistakes.at(
+            path,
+            f"{flag!r} cannot be a flag's name",
+            "Write the flag without its dashes: max-model-len = 2048 is --max-model-len 2048",
+        )
+    if is_secret(flag):
+        raise mistakes.at(
+            path,
+            f"--{flag} would show the secret to everybody who lists processes",
+            "Give the engine its variable instead, e.g. env = { VLLM_API_KEY = … }",
+        )
+
+
+def _check_instances(
+    instances: tuple[Instance, ...],
+    mistakes: Mistakes,
+    engines: Mapping[str, Sequence[str]] | None,
+) -> None:
     seen: dict[str, int] = {}
     for position, instance in enumerate(instances):
-        at = ("instance", str(position))
         if instance.name in seen:
-            raise _refuse(
-                name,
-                _line(text, (*at, "name")),
+            raise mistakes.at(
+                ("instance", str(position), "name"),
                 f"two instances are named {instance.name!r}",
                 "Give each its own name",
             )
@@ -192,103 +241,43 @@ def _check(instances: tuple[Instance, ...], text: str, name: str) -> None:
         try:
             slot = Slot.parse(instance.slot)
         except SlotError as error:
-            line = _line(text, (*at, "slot")) or _line(text, ("defaults", "slot"))
-            raise LayoutError(
-                what=f"{name}, line {line}: {error.what}", why=error.why, do=error.do
+            raise mistakes.at(
+                mistakes.said(position, "slot"), f"{error.what}: {error.why}", error.do
             ) from None
         if instance.count is not None and slot.kind not in ("auto", "each"):
-            raise _refuse(
-                name,
-                _line(text, (*at, "count")),
+            raise mistakes.at(
+                ("instance", str(position), "count"),
                 f"count = {instance.count} would put every copy on the one slot {instance.slot!r}",
                 'Use slot = "auto" or slot = "each numa" (each package, each gpu) with count',
             )
         if instance.cores is not None and slot.kind != "auto":
-            raise _refuse(
-                name,
-                _line(text, (*at, "cores")) or _line(text, ("defaults", "cores")),
-                f"cores = {instance.cores} says how many an auto slot gets, and the slot is "
-                f"{instance.slot!r}",
-                f"Choose the cores in the slot, e.g. {instance.slot}/core:0-{instance.cores - 1}",
+            where = instance.slot if slot.kind in ("machine", "package", "numa") else "numa:0"
+            where = where.partition("/")[0]
+            last = instance.cores - 1
+            raise mistakes.at(
+                mistakes.said(position, "cores"),
+                f"cores = {instance.cores} says how many an auto slot gets, and the slot of "
+                f"{instance.name} is {instance.slot!r}",
+                f"Leave cores out, or choose them in the slot: {where}/core:0-{last}",
             )
+        if engines is not None:
+            _check_engine(position, instance, mistakes, engines)
 
 
-def _mistake(message: str, text: str, name: str) -> LayoutError:
-    """Turn msgspec's "… - at `$.instance[1].numa`" into file, line and the nearest right word."""
-    why, _, where = message.partition(" - at `$")
-    path = tuple(re.findall(r"[A-Za-z_][\w-]*|(?<=\[)\d+(?=\])", where.rstrip("`")))
-    unknown = re.search(r"unknown field `([^`]*)`", message)
-    if unknown:
-        key = unknown.group(1)
-        known = _known_keys(path)
-        near = get_close_matches(key, known, n=1, cutoff=0.4)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
-        place = f"[{path[0]}]" if path and path[0] != "instance" else "[[instance]]"
-        where_text = place if path else "the file"
-        return _refuse(
-            name,
-            _line(text, (*path, key)),
-            f"{key!r} is not a key of {where_text}",
-            f"{hint}It may hold: {', '.join(known)}",
+def _check_engine(
+    position: int,
+    instance: Instance,
+    mistakes: Mistakes,
+    engines: Mapping[str, Sequence[str]],
+) -> None:
+    if instance.engine not in engines:
+        raise mistakes.not_a_value(
+            mistakes.said(position, "engine"), "engine", instance.engine, engines
         )
-    why = why.replace("Object missing required field", "the key is missing:").replace("`", "'")
-    if path and path[-1] == "name":
-        why = "a name is 1 to 63 letters, digits, '.', '-' or '_', a letter or digit first"
-    do = f"Correct {path[-1]!r}" if path else "Add it at the top of the file"
-    enum = re.search(r"Invalid enum value '([^']*)'", why)
-    if enum and path:
-        choices = _choices(path[-1])
-        near = get_close_matches(enum.group(1), choices, n=1, cutoff=0.4)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
-        why = f"{enum.group(1)!r} is not a value of {path[-1]}"
-        do = f"{hint}It may be: {', '.join(choices)}"
-    return _refuse(name, _line(text, path), why, do)
-
-
-def _known_keys(path: tuple[str, ...]) -> list[str]:
-    tables: dict[str, type[Struct]] = {
-        "defaults": Wish,
-        "instance": InstanceWish,
-        "ports": Ports,
-        "expect": Expect,
-        "load": Load,
-    }
-    table = tables.get(path[0], _File) if path else _File
-    return sorted(field.encode_name for field in msgspec.structs.fields(table))
-
-
-def _choices(key: str) -> list[str]:
-    for field in msgspec.structs.fields(Wish):
-        if field.encode_name == key:
-            for option in getattr(field.type, "__args__", ()):
-                if getattr(option, "__origin__", None) is Literal:
-                    return list(option.__args__)
-    return []
-
-
-def _refuse(name: str, line: int | None, why: str, do: str) -> LayoutError:
-    where = f"{name}, line {line}" if line else name
-    return LayoutError(what=f"{where} has a mistake", why=why, do=do)
-
-
-def _line(text: str, path: tuple[str, ...]) -> int | None:
-    """The line on which a key stands; TOML readers keep no positions, so look for it."""
-    if not path:
-        return None
-    table: tuple[str, ...] = ()
-    counted: dict[str, int] = {}
-    best: int | None = None
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip()
-        if header := re.match(r"\[\[\s*([^\]]+?)\s*\]\]", stripped):
-            counted[header.group(1)] = counted.get(header.group(1), -1) + 1
-            table = (header.group(1), str(counted[header.group(1)]))
-        elif header := re.match(r"\[\s*([^\]]+?)\s*\]", stripped):
-            table = tuple(part.strip().strip('"') for part in header.group(1).split("."))
-        elif key := re.match(r"([\w-]+|\"[^\"]+\")\s*[.=]", stripped):
-            if (*table, key.group(1).strip('"')) == path[: len(table) + 1]:
-                return number
-            continue
-        if table == path[: len(table)] and len(table) > 0:
-            best = best or number if table != path else number
-    return best
+    if instance.weight_only not in engines[instance.engine]:
+        raise mistakes.not_a_value(
+            mistakes.said(position, "weight_only"),
+            f"weight_only for the {instance.engine} engine",
+            instance.weight_only,
+            engines[instance.engine],
+        )

@@ -30,17 +30,18 @@ class Slot:
     @classmethod
     def parse(cls, text: str) -> "Slot":
         """Read a slot; raises SlotError that points at the character."""
-        words = text.split()
-        if words and words[0] == "each":
-            if len(words) != 2 or words[1] not in _EACH:
-                raise _mistake(
-                    text, len("each "), "after 'each' comes numa, package or gpu", _EACH
-                )
-            return cls("each", each=words[1])
+        text = text.strip()
+        if not text:
+            raise _mistake(text, 0, "it is empty")
         place, slash, inner = text.partition("/")
         kind, colon, numbers = place.partition(":")
+        if (words := text.replace(":", " ").split()) and words[0] == "each":
+            if len(words) != 2 or words[1] not in _EACH or colon:
+                why = "after 'each' come a space and numa, package or gpu"
+                raise _mistake(text, len("each "), why, _EACH)
+            return cls("each", each=words[1])
         if kind not in _PLACES:
-            raise _mistake(text, 0, f"{kind!r} is not a place", _PLACES)
+            raise _mistake(text, 0, f"{_shortened(kind)!r} is not a place", _PLACES)
         if kind in ("machine", "auto"):
             if colon:
                 raise _mistake(text, len(kind), f"{kind!r} takes no number")
@@ -55,7 +56,8 @@ class Slot:
             raise _mistake(text, len(place), f"{kind!r} has no cores inside it to choose from")
         word, _, numbers = inner.partition(":")
         if word != "core":
-            raise _mistake(text, len(place) + 1, f"{word!r} is not 'core:LIST'", ("core",))
+            why = f"{_shortened(word)!r} is not 'core:LIST'"
+            raise _mistake(text, len(place) + 1, why, ("core",))
         return cls(kind, indexes, _indexes(text, len(place) + len("/core:"), numbers))
 
     def __str__(self) -> str:
@@ -77,13 +79,19 @@ def _indexes(text: str, position: int, numbers: str) -> CpuSet:
 
 def _mistake(text: str, position: int, why: str, right: tuple[str, ...] = ()) -> SlotError:
     wrong = text[position:].replace("/", " ").replace(":", " ").split()
-    near = get_close_matches(wrong[0], right, n=1, cutoff=0.5) if wrong and right else []
+    near = get_close_matches(wrong[0].lower(), right, n=1, cutoff=0.5) if wrong else []
     hint = f"Did you mean {near[0]!r}? " if near else ""
+    # What is missing at the end stands one character after it.
+    character = min(position, len(text)) + 1
     return SlotError(
-        what=f"Slot {text!r} has a mistake at character {position + 1}",
+        what=f"Slot {_shortened(text)!r} has a mistake at character {character}",
         why=why,
         do=f"{hint}A slot is one of: {GRAMMAR}",
     )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def cores_of(slot: Slot, machine: Machine) -> tuple[Core, ...]:
