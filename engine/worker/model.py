@@ -10,8 +10,10 @@ import transformers
 from engine.worker.block_linear import quicken_bfloat16
 from engine.worker.errors import CannotServe
 from engine.worker.int8 import quantise
+from engine.worker.ipex import check_ipex, optimised_by_ipex
 from engine.worker.kv_cache import RowCache
 from engine.worker.options import Options
+from engine.worker.own_memory import own_weights
 from engine.worker.tokenizer import Tokenizer
 
 
@@ -57,6 +59,8 @@ class Model:
 
 
 def load(options: Options) -> Model:
+    if options.engine == "ipex":
+        check_ipex()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     config = _config(options)
@@ -65,12 +69,13 @@ def load(options: Options) -> Model:
     dtype = _dtype(options, config)
     module = _module(options, dtype)
     with torch.inference_mode():
-        if options.engine == "ipex":
-            module = _optimised_by_ipex(module, dtype)
+        if options.engine == "ipex" and options.weight_only == "none":
+            module = optimised_by_ipex(module, dtype, reload=lambda: _module(options, dtype))
         if options.weight_only == "int8":
             quantise(module)
         elif dtype == torch.bfloat16 and options.engine == "torch":
             quicken_bfloat16(module)
+        own_weights(module, options.model)
     parameters = inspect.signature(module.forward).parameters
     last_only = next(
         ({name: 1} for name in ("logits_to_keep", "num_logits_to_keep") if name in parameters), {}
@@ -153,20 +158,6 @@ def _module(options: Options, dtype: torch.dtype) -> Any:
     except Exception as error:
         raise _cannot_load(options, error) from error
     return module.eval()
-
-
-def _optimised_by_ipex(module: Any, dtype: torch.dtype) -> Any:
-    try:
-        import intel_extension_for_pytorch as ipex
-
-        optimise = ipex.llm.optimize
-    except BaseException as error:  # a torch that does not fit makes IPEX call sys.exit
-        raise CannotServe(
-            what="Cannot start the ipex engine",
-            why=f"intel_extension_for_pytorch does not import in this Python ({error!r})",
-            do="Install the ipex extra in an environment of its own, or use --engine torch",
-        ) from error
-    return optimise(module, dtype=dtype, inplace=True, deployment_mode=False)
 
 
 def _eos_ids(module: Any, config: Any, tokenizer: Tokenizer) -> frozenset[int]:

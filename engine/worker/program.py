@@ -168,11 +168,15 @@ def _unexpected(error: BaseException) -> str:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
+    with suppress(
+        OSError
+    ):  # whoever read our log may be gone; that must not keep us from stopping
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _leave(code: int) -> None:
     """At once: torch's own threads may be in the middle of a product."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)

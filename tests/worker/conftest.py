@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,24 @@ from tests.worker.worker_process import Worker, start_worker, stop_worker
 @pytest.fixture(scope="session")
 def model() -> Path:
     return bundled_model()
+
+
+@pytest.fixture
+def start(model: Path) -> Iterator[Callable[..., Worker]]:
+    """Starts workers that do not outlive the test, however it ends."""
+    started: list[Worker] = []
+
+    def begin(*arguments: str, api_key: str | None = None) -> Worker:
+        started.append(start_worker(model, *arguments, api_key=api_key))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+        if one.process.stderr is not None:
+            one.process.stderr.close()
+        one.process.wait(timeout=60)
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,11 @@
 """Weight-only INT8: close to float32, alone and over HTTP."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.worker.worker_process import start_worker, stop_worker
+from tests.worker.worker_process import Worker
 
 pytestmark = pytest.mark.torch
 
@@ -25,23 +26,20 @@ def test_a_layer_is_close_to_its_float_self(rows: int, inputs: int, outputs: int
     assert float((got - wanted).norm() / wanted.norm()) < 0.02
 
 
-def test_the_whole_model_answers_and_weighs_a_quarter(model: Path) -> None:
-    started = start_worker(model, "--dtype", "float32", "--weight-only", "int8")
-    try:
-        messages = [{"role": "user", "content": "What is the capital of France?"}]
-        status, made = started.post(
-            "/v1/chat/completions", {"messages": messages, "temperature": 0, "max_tokens": 40}
-        )
-        assert status == 200
-        assert "Paris" in made["choices"][0]["message"]["content"]
-        metrics = started.metrics()
-        # The embedding stays in float32, its twin at the end has bytes of its own.
-        assert metrics["slotdeck:token_read_bytes"] < 140e6
-        together = started.complete(["The sun", "Water boils at"] * 2, max_tokens=8)
-        texts = [choice["text"] for choice in together["choices"]]
-        assert texts[:2] == texts[2:]
-    finally:
-        stop_worker(started)
+def test_the_whole_model_answers_and_weighs_a_quarter(start: Callable[..., Worker]) -> None:
+    started = start("--dtype", "float32", "--weight-only", "int8")
+    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    status, made = started.post(
+        "/v1/chat/completions", {"messages": messages, "temperature": 0, "max_tokens": 40}
+    )
+    assert status == 200
+    assert "Paris" in made["choices"][0]["message"]["content"]
+    metrics = started.metrics()
+    # The embedding stays in float32, its twin at the end has bytes of its own.
+    assert metrics["slotdeck:token_read_bytes"] < 140e6
+    together = started.complete(["The sun", "Water boils at"] * 2, max_tokens=8)
+    texts = [choice["text"] for choice in together["choices"]]
+    assert texts[:2] == texts[2:]
 
 
 def test_logits_are_close_to_float32(model: Path) -> None:

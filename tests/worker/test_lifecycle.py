@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ from tests.worker.worker_process import (
     free_port,
     launch,
     refused,
-    start_worker,
 )
 
 pytestmark = pytest.mark.torch
@@ -114,9 +114,11 @@ def test_ipex_that_does_not_import_is_told_clearly(model: Path) -> None:
     assert "Traceback" not in message
 
 
-def test_a_key_is_wanted_and_a_stream_outlives_sigterm(model: Path) -> None:
-    started = start_worker(model, "--max-model-len", "512", api_key="s3cret")
+def test_a_key_is_wanted_and_a_stream_outlives_sigterm(start: Callable[..., Worker]) -> None:
+    started = start("--max-model-len", "512", api_key="s3cret")
     key = {"Authorization": "Bearer s3cret"}
+    # bfloat16 as in the file, and yet not the file's pages: those obey no memory policy.
+    assert "model.safetensors" not in Path(f"/proc/{started.process.pid}/maps").read_text()
     assert started.get("/health")[0] == 200
     assert started.get("/v1/models")[0] == 401
     assert started.get("/v1/models", Authorization="Bearer wrong")[0] == 401
@@ -150,8 +152,8 @@ def wait_for_stopping(started: Worker) -> None:
         time.sleep(0.01)
 
 
-def test_a_stream_beyond_the_grace_ends_with_an_error(model: Path) -> None:
-    started = start_worker(model, "--grace-s", "0.2")
+def test_a_stream_beyond_the_grace_ends_with_an_error(start: Callable[..., Worker]) -> None:
+    started = start("--grace-s", "0.2")
     events = started.stream("/v1/completions", **{**LONG, "max_tokens": 8000})
     next(events)
     started.process.send_signal(signal.SIGTERM)
@@ -159,6 +161,14 @@ def test_a_stream_beyond_the_grace_ends_with_an_error(model: Path) -> None:
     assert "stopped before" in last["error"]["message"]
     started.process.communicate(timeout=60)  # no second SIGTERM: that one ends it at once
     assert started.process.returncode == 0
+
+
+def test_it_stops_even_when_nobody_reads_its_log(start: Callable[..., Worker]) -> None:
+    started = start("--max-model-len", "64")
+    assert started.process.stderr is not None
+    started.process.stderr.close()
+    started.process.send_signal(signal.SIGTERM)
+    assert started.process.wait(timeout=60) == 0
 
 
 def test_health_says_loading_and_sigterm_ends_even_that(model: Path) -> None:
