@@ -59,3 +59,11 @@ class ServiceUnreachable(ControlError):
 
 class EngineUnreachable(ControlError):
     """An engine's HTTP API does not answer, or answers with an error."""
+
+
+class CannotPlace(Exception):
+    """Inside placement: a wish has no lawful place; becomes a `Refusal`, never an exit."""
+
+    def __init__(self, why: str, do: str) -> None:
+        super().__init__(f"{why}. {do}")
+        self.why, self.do = why, do

@@ -129,12 +129,14 @@ def step(now: float, life: Life, event: Event, policy: Policy) -> tuple[Life, tu
             return replace(life, start_again=again), ()
         case State.BACKOFF, StopAsked(then_start=again):
             if again:
-                return _start(now, life, "starting"), (Spawn(),)
+                return _start(now, replace(life, failures=0), "starting"), (Spawn(),)
             return _rest(now, life, State.STOPPED, "stopped by request while waiting to restart")
         case ((State.STOPPED | State.FAILED), StopAsked(then_start=True)):
-            return _start(now, life, "starting"), (Spawn(),)
+            return _start(now, replace(life, failures=0), "starting"), (Spawn(),)
+        case State.STOPPING, SpawnFailed() if life.start_again:
+            return _start(now, replace(life, failures=0), "starting again"), (Spawn(),)
         case ((State.STARTING | State.STOPPING), SpawnFailed(why=why)):
-            return _rest(now, life, State.FAILED, why)
+            return _rest(now, life, State.FAILED, why or "the process could not be made")
         case State.STARTING, Answered():
             return replace(life, state=State.READY, since=now, why="generated a token"), ()
         case State.STARTING, Tick() if now - life.since > policy.ready_timeout_s:
@@ -158,7 +160,8 @@ def step(now: float, life: Life, event: Event, policy: Policy) -> tuple[Life, tu
             return _start(now, next_life, f"restart {next_life.restarts}"), (Spawn(),)
         case State.STOPPING, Exited():
             if life.start_again:
-                return _start(now, life, "starting again"), (Sweep(), Spawn())
+                wanted = replace(life, failures=0)  # somebody wants it: count from there
+                return _start(now, wanted, "starting again"), (Sweep(), Spawn())
             if life.fails_as:
                 ended, _ = _rest(now, life, State.FAILED, life.fails_as)
                 return ended, (Sweep(),)
@@ -196,7 +199,8 @@ def _crashed(
     how = exit_words(code)
     why = f"{how}: {words}" if words else how
     wanted = policy.restart == "always" or (policy.restart == "on-failure" and code != 0)
-    failures = life.failures + 1
+    stable = life.state is State.READY and now - life.since > policy.stable_after_s
+    failures = 1 if stable else life.failures + 1
     if not wanted:
         state = State.STOPPED if code == 0 else State.FAILED
         ended, _ = _rest(now, replace(life, failures=failures), state, why)
@@ -205,7 +209,7 @@ def _crashed(
         why = f"{why} (gave up after {policy.max_failures} restarts in a row)"
         ended, _ = _rest(now, replace(life, failures=failures), State.FAILED, why)
         return ended, (Sweep(),)
-    pause = min(policy.backoff_max_s, policy.backoff_first_s * 2 ** (failures - 1))
+    pause = min(policy.backoff_max_s, policy.backoff_first_s * 2 ** min(failures - 1, 30))
     waiting = replace(
         life,
         state=State.BACKOFF,

@@ -7,21 +7,26 @@ The rules, in the order in which they are applied:
    `numa:0`, a refusal where they were asked for one by one.
 3. One PU of each physical core; SMT siblings stay idle (siblings by the kernel's list, not by id).
 4. `reserve_cores` cores, the last of the slot, stay free for the API process and the kernel.
-5. No PU twice: first the wishes with a place of their own, in the file's order, then `auto`.
-6. `auto` takes whole shares of one NUMA node, the one with most free cores for each wish.
-7. Memory is bound to the nodes of the cores; a node without memory lends from the nearest.
-8. Across NUMA nodes only when the slot says so, with the distance as a warning.
-9. A port that the file names is taken; the others get the lowest free ones of `[ports]`.
+5. No core twice: first the wishes with a place of their own, then GPUs, then `auto` with
+   `cores`, the largest first, and at last the other `auto`; each group in the file's order.
+6. A GPU's cores come from its NUMA node, with a share left for each free GPU beside it.
+7. `auto` stays inside one NUMA node; shares are as even as the nodes allow.
+8. Memory comes from the nodes of the cores; a node without memory borrows from the nearest.
+9. Across NUMA nodes only when the slot says so, with the distance as a warning.
+10. A port that the file names is taken; the others keep theirs or get the lowest free one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
-from engine.core.cpuset import CpuSet, NodeSet
-from engine.core.errors import SlotError
-from engine.core.layout import Instance, Layout, Ports
+from engine.core.copies import copies_of
+from engine.core.cpuset import CpuSet
+from engine.core.errors import CannotPlace, SlotError
+from engine.core.layout import Expect, Instance, Layout, Ports
+from engine.core.memory_nodes import memory_of, usable_memory
+from engine.core.shares import even_shares, free_cores, gpu_share, home, node_for
 from engine.core.slot import Slot, cores_of
 from engine.core.status import MemoryBinding
 from engine.core.topology import Core, Machine
@@ -61,6 +66,8 @@ class Held:
     ports: Mapping[int, str]
     preferred_ports: Mapping[str, int] = field(default_factory=dict)
     """By instance: the port that it has now, kept where the layout names none."""
+    gpus: Mapping[int, str] = field(default_factory=dict)
+    """GPUs by index and who holds them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +77,6 @@ class Plan:
     wishes: tuple[Instance, ...]
     placements: tuple[Placement, ...]
     refusals: tuple[Refusal, ...]
-
-
-class _Refused(Exception):
-    def __init__(self, why: str, do: str) -> None:
-        self.why, self.do = why, do
 
 
 def place(
@@ -91,107 +93,114 @@ def place(
     """
     held = held or Held({}, {})
     refusals: list[Refusal] = []
-    wishes: list[Instance] = []
+    wishes: dict[str, Instance] = {}
     for wish in layout.instances:
         try:
-            wishes += _expand(wish, machine)
-        except _Refused as refused:
+            for copy in copies_of(wish, machine):
+                if copy.name in wishes:
+                    why = f"a copy of {wish.name} and another instance are both named {copy.name}"
+                    refusals.append(Refusal(copy.name, why, "Rename one of them"))
+                else:
+                    wishes[copy.name] = copy
+        except CannotPlace as refused:
             refusals.append(Refusal(wish.name, refused.why, refused.do))
-    table = _Table(machine, held, layout.ports, reserve_cores or {})
+    table = _Table(machine, held, layout, tuple(wishes.values()), reserve_cores or {})
     placed: dict[str, Placement] = {}
-    in_order = [wish for wish in wishes if Slot.parse(wish.slot).kind != "auto"]
-    autos = [wish for wish in wishes if Slot.parse(wish.slot).kind == "auto"]
-    named_ports = {wish.port: wish.name for wish in reversed(wishes) if wish.port is not None}
-    for position, wish in enumerate([*in_order, *autos]):
-        waiting = len(in_order) + len(autos) - position
+    for wish in _in_order(wishes.values()):
         try:
-            placed[wish.name] = table.seat(wish, waiting, named_ports)
-        except _Refused as refused:
+            placed[wish.name] = table.seat(wish)
+        except CannotPlace as refused:
             refusals.append(Refusal(wish.name, refused.why, refused.do))
         except SlotError as error:
             refusals.append(Refusal(wish.name, f"{error.what}: {error.why}", error.do))
-    placements = tuple(placed[wish.name] for wish in wishes if wish.name in placed)
-    return Plan(tuple(wishes), placements, tuple(refusals))
+    placements = tuple(placed[name] for name in wishes if name in placed)
+    return Plan(tuple(wishes.values()), placements, tuple(refusals))
 
 
-def _expand(wish: Instance, machine: Machine) -> list[Instance]:
-    """Turn `each …` and `count` into one wish per copy, named a-0, a-1, …"""
-    slot = Slot.parse(wish.slot)
-    if slot.kind == "each":
-        places = {
-            "numa": [
-                f"numa:{node.os_index}"
-                for node in machine.numa_nodes
-                if node.cpus & machine.pus.usable
-            ],
-            "package": [f"package:{package.os_index}" for package in machine.packages],
-            "gpu": [f"gpu:{gpu.index}" for gpu in machine.gpus],
-        }[slot.each or "numa"]
-        if not places:
-            raise _Refused(
-                f"this machine has no {slot.each} to put a copy on", "Choose another slot"
-            )
-        if wish.count is not None and wish.count > len(places):
-            raise _Refused(
-                f"count = {wish.count}, and this machine has {len(places)} {slot.each} places",
-                f"Leave count out, or write count = {len(places)}",
-            )
-        slots = places[: wish.count or len(places)]
-    else:
-        slots = [wish.slot] * (wish.count or 1)
-        if wish.count is None:
-            return [wish]
-    return [
-        msgspec.structs.replace(
-            wish,
-            name=f"{wish.name}-{copy}",
-            slot=place_of_copy,
-            count=None,
-            port=None if wish.port is None else wish.port + copy,
-        )
-        for copy, place_of_copy in enumerate(slots)
-    ]
+def _in_order(wishes: Iterable[Instance]) -> list[Instance]:
+    """The least free to choose comes first; sorting keeps the file's order inside a group."""
+
+    def rank(wish: Instance) -> tuple[int, int]:
+        kind = Slot.parse(wish.slot).kind
+        if kind == "auto":
+            return (3, 0) if wish.cores is None else (2, -wish.cores)
+        return (1 if kind == "gpu" else 0), 0
+
+    return sorted(wishes, key=rank)
+
+
+def _unlike(expect: Expect | None, machine: Machine) -> tuple[str, ...]:
+    """How this machine differs from the one that the layout was saved on."""
+    if expect is None:
+        return ()
+    pairs = (
+        ("packages", expect.packages, len(machine.packages)),
+        ("NUMA nodes", expect.numa_nodes, len(machine.numa_nodes)),
+        ("GPUs", None if expect.gpus is None else len(expect.gpus), len(machine.gpus)),
+    )
+    return tuple(
+        f"the layout expects {wanted} {what}, this machine has {has}"
+        for what, wanted, has in pairs
+        if wanted is not None and wanted != has
+    )
 
 
 class _Table:
     """Who holds what while a layout is being placed."""
 
     def __init__(
-        self, machine: Machine, held: Held, ports: Ports, reserve_cores: Mapping[str, int]
+        self,
+        machine: Machine,
+        held: Held,
+        layout: Layout,
+        wishes: tuple[Instance, ...],
+        reserve_cores: Mapping[str, int],
     ) -> None:
         self._machine = machine
-        self._holder = {pu: name for name, pus in held.pus.items() for pu in pus}
+        # A core belongs to one instance, with all its SMT siblings.
+        self._holder = {
+            pu: name
+            for name, pus in held.pus.items()
+            for core in machine.cores
+            if core.pus & pus
+            for pu in core.pus
+        }
         self._ports = dict(held.ports)
         self._preferred_ports = held.preferred_ports
-        self._range = ports
+        self._named_ports = {one.port: one.name for one in reversed(wishes) if one.port}
+        self._names = frozenset(one.name for one in wishes)
+        self._range: Ports = layout.ports
         self._reserve = reserve_cores
-        self._gpu_holder: dict[int, str] = {}
+        self._gpu_holder = dict(held.gpus)
+        self._unlike = _unlike(layout.expect, machine)
+        self._even = sum(
+            1 for one in wishes if one.cores is None and Slot.parse(one.slot).kind == "auto"
+        )
+        self._shares: list[tuple[Core, ...]] | None = None
+        self._shared: dict[int, int] = {}
 
-    def seat(self, wish: Instance, waiting: int, named_ports: Mapping[int, str]) -> Placement:
+    def seat(self, wish: Instance) -> Placement:
         slot = Slot.parse(wish.slot)
         reasons: list[str] = []
-        warnings: list[str] = []
+        warnings: list[str] = list(self._unlike)
         gpus = tuple(slot.indexes) if slot.kind == "gpu" else ()
-        for index in gpus:
-            if index in self._gpu_holder:
-                raise _Refused(
-                    f"GPU {index} is held by {self._gpu_holder[index]}", "Choose a free GPU"
-                )
-        if slot.kind == "auto":
-            pus, cores = self._auto(wish, waiting, reasons)
-        elif slot.kind == "pu":
-            cores = cores_of(slot, self._machine)
-            pus = self._named(slot.indexes, str(slot))
-        else:
-            pus, cores = self._from_slot(slot, reasons)
+        match slot.kind:
+            case "auto":
+                cores = self._auto(wish, reasons)
+                pus = self._first_pus(cores, str(slot), reasons)
+            case "gpu":
+                cores = self._near_gpus(slot, reasons)
+                pus = self._first_pus(cores, str(slot), reasons)
+            case "pu":
+                cores, pus = self._named_pus(slot, reasons, warnings)
+            case _:
+                cores = self._of_place(slot, reasons)
+                pus = self._first_pus(cores, str(slot), reasons)
+        whole = CpuSet(pu for core in cores for pu in core.pus)
         pus, cores = self._leave_reserve(wish, pus, cores, reasons)
-        memory = self._memory(wish, cores, reasons, warnings)
-        port = self._port(wish, named_ports)
-        for core in cores:
-            for pu in core.pus:
-                self._holder.setdefault(pu, wish.name)
-        for pu in pus:
-            self._holder[pu] = wish.name
+        memory = memory_of(self._machine, wish.memory, cores, reasons, warnings)
+        port = self._port(wish)
+        self._holder.update(dict.fromkeys(whole, wish.name))
         self._ports[port] = wish.name
         self._gpu_holder.update(dict.fromkeys(gpus, wish.name))
         return Placement(
@@ -207,62 +216,66 @@ class _Table:
             warnings=tuple(warnings),
         )
 
-    def _from_slot(self, slot: Slot, reasons: list[str]) -> tuple[CpuSet, tuple[Core, ...]]:
-        cores = cores_of(slot, self._machine)
+    def _of_place(self, slot: Slot, reasons: list[str]) -> tuple[Core, ...]:
+        named = cores_of(slot, self._machine)
         usable = self._machine.pus.usable
-        if slot.kind == "gpu":
-            cores = self._near_gpus(slot.indexes, cores, reasons)
-        named = slot.cores is not None or slot.kind == "core"
-        lost = tuple(core for core in cores if not core.pus & usable)
-        if lost and named:
-            pus = CpuSet(pu for core in lost for pu in core.pus)
-            raise _Refused(
-                f"{slot} needs PU {pus}, outside the PUs that we may use ({usable})",
+        lost = tuple(core for core in named if not core.pus & usable)
+        if lost and (slot.cores is not None or slot.kind == "core"):
+            raise CannotPlace(
+                f"{slot} needs PU {_pus(lost)}, outside the PUs that we may use ({usable})",
                 "Choose usable cores: `slotdeck topo` lists them",
             )
-        if lost:
-            reasons.append(f"{len(lost)} cores of {slot} are outside the PUs that we may use")
-        cores = tuple(core for core in cores if core.pus & usable)
+        cores = tuple(core for core in named if core.pus & usable)
         if not cores:
-            raise _Refused(
+            raise CannotPlace(
                 f"{slot} has no PU that we may use (usable: {usable or 'none'})",
                 "Choose a slot with cores: `slotdeck topo` lists them",
             )
-        self._refuse_taken(CpuSet(pu for core in cores for pu in core.pus & usable), str(slot))
-        return self._first_pus(cores, str(slot), reasons), cores
+        self._refuse_taken(_pus(cores), str(slot))
+        if lost:
+            reasons.append(f"{_cores(len(lost))} of {slot} outside the PUs that we may use")
+        return cores
 
-    def _near_gpus(
-        self, gpus: CpuSet, cores: tuple[Core, ...], reasons: list[str]
-    ) -> tuple[Core, ...]:
-        """Free cores of the GPUs' own NUMA nodes; all free ones where firmware does not say."""
-        nodes = {gpu.numa_node for gpu in self._machine.gpus if gpu.index in gpus}
-        usable = self._machine.pus.usable
+    def _near_gpus(self, slot: Slot, reasons: list[str]) -> tuple[Core, ...]:
+        cores_of(slot, self._machine)
+        taken = {
+            index: self._gpu_holder[index] for index in slot.indexes if index in self._gpu_holder
+        }
+        if taken:
+            who = " and ".join(f"GPU {index} is held by {name}" for index, name in taken.items())
+            raise CannotPlace(who, "Choose a free GPU, or stop that instance")
+        free = free_cores(self._machine, self._holder)
+        cores = gpu_share(self._machine, slot.indexes, self._gpu_holder, free)
+        nodes = {gpu.numa_node for gpu in self._machine.gpus if gpu.index in slot.indexes}
+        told = CpuSet(node for node in nodes if node is not None)
+        where = f"NUMA node {told}, the node of GPU {slot.indexes}"
         if None in nodes:
-            reasons.append("firmware does not say which NUMA node the GPU is on: any core")
-            near = cores
-        else:
-            wanted = NodeSet(node for node in nodes if node is not None)
-            reasons.append(f"cores from NUMA node {wanted}, the node of GPU {gpus}")
-            near = tuple(core for core in cores if core.numa_nodes & wanted)
-        free = tuple(
-            core for core in near if core.pus & usable and not core.pus.pus & self._holder.keys()
-        )
-        others = sum(
-            1 for gpu in self._machine.gpus if gpu.index not in self._gpu_holder
-        )  # leave a share for the GPUs that are still free
-        share = max(1, len(free) * len(gpus) // max(others, len(gpus)))
-        return free[:share]
+            where = "any NUMA node, because firmware does not tell the GPU's"
+        if not cores:
+            raise CannotPlace(
+                f"{slot} takes cores from {where}, and no core that we may use is free there",
+                "Leave cores free there: give the other instances fewer, e.g. numa:0/core:0-7",
+            )
+        reasons.append(f"cores from {where}")
+        return cores
 
-    def _named(self, pus: CpuSet, slot: str) -> CpuSet:
-        beyond = pus - self._machine.pus.usable
-        if beyond:
-            raise _Refused(
-                f"{slot} needs PU {beyond}, outside the PUs that we may use "
-                f"({self._machine.pus.usable})",
+    def _named_pus(
+        self, slot: Slot, reasons: list[str], warnings: list[str]
+    ) -> tuple[tuple[Core, ...], CpuSet]:
+        cores = cores_of(slot, self._machine)
+        usable = self._machine.pus.usable
+        if beyond := slot.indexes - usable:
+            raise CannotPlace(
+                f"{slot} needs PU {beyond}, outside the PUs that we may use ({usable})",
                 "Choose usable PUs: `slotdeck topo` lists them",
             )
-        self._refuse_taken(pus, slot)
-        return pus
+        self._refuse_taken(slot.indexes, str(slot))
+        reasons.append(f"{slot}: the PUs that the layout names")
+        if len(slot.indexes) > len(cores):
+            warnings.append(
+                f"{len(slot.indexes)} PUs share {_cores(len(cores))}: SMT siblings compete"
+            )
+        return cores, slot.indexes
 
     def _refuse_taken(self, pus: CpuSet, slot: str) -> None:
         holders: dict[str, set[int]] = {}
@@ -271,7 +284,7 @@ class _Table:
                 holders.setdefault(self._holder[pu], set()).add(pu)
         if holders:
             who = " and ".join(f"{name} (PU {CpuSet(held)})" for name, held in holders.items())
-            raise _Refused(
+            raise CannotPlace(
                 f"{slot} overlaps {who}",
                 "Give each instance cores of its own, e.g. numa:0/core:0-7 and numa:0/core:8-15",
             )
@@ -279,109 +292,102 @@ class _Table:
     def _first_pus(self, cores: tuple[Core, ...], slot: str, reasons: list[str]) -> CpuSet:
         usable = self._machine.pus.usable
         first = CpuSet(min(core.pus & usable) for core in cores)
-        siblings = sum(len(core.pus & usable) for core in cores) - len(first)
-        count = f"{len(first)} core{'s' if len(first) > 1 else ''}"
-        idle = f", {siblings} SMT siblings left idle" if siblings else ""
-        reasons.append(f"{slot}: {count}, one PU each{idle}")
+        siblings = len(_pus(cores)) - len(first)
+        idle = f", {siblings} SMT sibling{'s' if siblings > 1 else ''} left idle"
+        reasons.append(f"{slot}: {_cores(len(first))}, one PU each{idle if siblings else ''}")
         return first
 
-    def _auto(
-        self, wish: Instance, waiting: int, reasons: list[str]
-    ) -> tuple[CpuSet, tuple[Core, ...]]:
-        usable = self._machine.pus.usable
-        free: dict[int, list[Core]] = {}
-        for core in self._machine.cores:
-            if core.pus & usable and not core.pus.pus & self._holder.keys():
-                node = min(core.numa_nodes) if core.numa_nodes else -1
-                free.setdefault(node, []).append(core)
-        if not free:
-            raise _Refused("no free core is left", "Stop an instance or ask for fewer of them")
-        node = max(free, key=lambda index: (len(free[index]), -index))
-        # The waiting ones spread over the nodes; this many of them will share this one.
-        sharing = max(1, -(-waiting // len(free)))
-        wanted = wish.cores or max(1, len(free[node]) // sharing)
-        if wanted > len(free[node]):
-            raise _Refused(
-                f"cores = {wanted}, and no NUMA node has more than {len(free[node])} free cores",
-                "Ask for fewer cores, or name a slot that spans NUMA nodes",
+    def _auto(self, wish: Instance, reasons: list[str]) -> tuple[Core, ...]:
+        memory = usable_memory(self._machine)
+        free = free_cores(self._machine, self._holder)
+        most = max(map(len, free.values()), default=0)
+        if wish.cores is not None:
+            node = node_for(free, wish.cores, memory)
+            if node is None:
+                raise CannotPlace(
+                    f"cores = {wish.cores}, and no NUMA node has more than {most} free",
+                    "Ask for fewer cores, or name a slot that spans NUMA nodes",
+                )
+            cores = tuple(free[node][: wish.cores])
+            reasons.append(f"{_where(node)} has the most free cores ({most})")
+            return cores
+        if self._shares is None:
+            self._shares = even_shares(free, self._even, memory)
+            self._shared = {node: len(cores) for node, cores in free.items()}
+        if not self._shares:
+            raise CannotPlace(
+                "no free core is left", "Stop an instance, ask for fewer, or name their cores"
             )
-        cores = tuple(free[node][:wanted])
-        where = f"NUMA node {node} has the most free cores ({len(free[node])})"
-        reasons.append(where if node >= 0 else f"the machine has {len(free[node])} free cores")
-        return self._first_pus(cores, "auto", reasons), cores
+        cores = self._shares.pop(0)
+        node = home(cores[0])
+        had = self._shared[node]
+        even = f"an even share of the {_cores(had)} free on {_where(node)}"
+        reasons.append(even if len(cores) < had else f"all free cores of {_where(node)} ({had})")
+        return cores
 
     def _leave_reserve(
         self, wish: Instance, pus: CpuSet, cores: tuple[Core, ...], reasons: list[str]
     ) -> tuple[CpuSet, tuple[Core, ...]]:
-        asked = wish.reserve_cores
-        reserve = self._reserve.get(wish.engine, 0) if asked is None else asked
+        reserve = wish.reserve_cores
+        if reserve is None:
+            # The engine only asks; it does not lose its place over that.
+            reserve = min(self._reserve.get(wish.engine, 0), len(cores) - 1)
         if not reserve:
             return pus, cores
         if reserve >= len(cores):
-            raise _Refused(
-                f"reserve_cores = {reserve} leaves none of the slot's {len(cores)} cores",
+            raise CannotPlace(
+                f"reserve_cores = {reserve} leaves none of the slot's {_cores(len(cores))}",
                 "Reserve fewer cores or choose a larger slot",
             )
-        kept = CpuSet(pu for core in cores[:-reserve] for pu in core.pus & pus)
-        reasons.append(f"{reserve} reserved for the API process and the kernel: PU {pus - kept}")
-        return kept, cores
+        kept = cores[:-reserve]
+        left = pus - _pus(kept)
+        reasons.append(f"{reserve} reserved for the API process and the kernel: PU {left}")
+        return pus - left, kept
 
-    def _memory(
-        self, wish: Instance, cores: tuple[Core, ...], reasons: list[str], warnings: list[str]
-    ) -> MemoryBinding:
-        machine = self._machine
-        near = NodeSet(node for core in cores for node in core.numa_nodes)
-        if len(near) > 1:
-            far = [
-                machine.distance(origin, target)
-                for origin in near
-                for target in near
-                if origin != target
-            ]
-            known = [distance for distance in far if distance is not None]
-            price = f"distance {max(known)} against 10 at home" if known else "distance not told"
-            warnings.append(f"spans NUMA nodes {near}: {price}; one instance per node avoids it")
-        if wish.memory == "local" or not machine.numa_nodes:
-            return MemoryBinding("local", "")
-        filled = NodeSet(node.os_index for node in machine.numa_nodes if node.memory_bytes != 0)
-        allowed = near & filled & machine.usable_nodes
-        if not allowed:
-            rest = sorted(
-                filled & machine.usable_nodes,
-                key=lambda node: min(
-                    (machine.distance(origin, node) or 255 for origin in near), default=255
-                ),
-            )
-            if not rest:
-                raise _Refused(
-                    f"no NUMA node with memory may be used (allowed: {machine.usable_nodes})",
-                    'Widen the cpuset\'s mems, or write memory = "local"',
-                )
-            allowed = NodeSet(rest[:1])
-            warnings.append(f"NUMA node {near} has no memory that we may use: node {allowed}")
-        reasons.append(f"memory {wish.memory} on NUMA node {allowed}, the node of its cores")
-        return MemoryBinding(wish.memory, str(allowed))
-
-    def _port(self, wish: Instance, named: Mapping[int, str]) -> int:
+    def _port(self, wish: Instance) -> int:
         if wish.port is not None:
             holder = self._ports.get(wish.port)
-            if holder is not None or named.get(wish.port) != wish.name:
-                raise _Refused(
-                    f"port {wish.port} is taken by {holder or named.get(wish.port)}",
+            if holder is not None or self._named_ports[wish.port] != wish.name:
+                raise CannotPlace(
+                    f"port {wish.port} is taken by {holder or self._named_ports[wish.port]}",
                     "Choose another port, or leave it out to get a free one",
                 )
             return wish.port
         kept = self._preferred_ports.get(wish.name)
-        if kept is not None and kept not in self._ports and kept not in named:
+        if kept is not None and kept not in self._ports and kept not in self._named_ports:
             return kept
-        wanted = {port for name, port in self._preferred_ports.items() if name != wish.name}
-        for port in range(self._range.first, self._range.last + 1):
-            if port not in self._ports and port not in named and port not in wanted:
-                return port
-        raise _Refused(
+        free = [
+            port
+            for port in range(self._range.first, self._range.last + 1)
+            if port not in self._ports and port not in self._named_ports
+        ]
+        # Those that others of this layout want to keep are theirs; those of instances that the
+        # layout ends are only free once they have ended, so they come last.
+        theirs = {
+            port
+            for name, port in self._preferred_ports.items()
+            if name in self._names - {wish.name}
+        }
+        ending = set(self._preferred_ports.values())
+        free = [port for port in free if port not in theirs]
+        if free:
+            return min(free, key=lambda port: (port in ending, port))
+        raise CannotPlace(
             f"no port is free in {self._range.first}-{self._range.last}",
             "Widen [ports] in the layout",
         )
+
+
+def _pus(cores: tuple[Core, ...]) -> CpuSet:
+    return CpuSet(pu for core in cores for pu in core.pus)
+
+
+def _cores(count: int) -> str:
+    return f"{count} core{'' if count == 1 else 's'}"
+
+
+def _where(node: int) -> str:
+    return f"NUMA node {node}" if node >= 0 else "the machine"
 
 
 def moved(wish: Instance, slot: str) -> Instance:

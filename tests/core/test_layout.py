@@ -242,7 +242,7 @@ def with_lines(*lines: str) -> str:
         ("schema = 1\ninstance = []", 1, "it has no [[instance]]", "Add"),
         # positions that a search for the key would miss
         (
-            'schema = 1\nname = """\n[[instance]]\nslot = "x"\n"""\n[[instance]]\nname="a"\nslot=2',
+            'schema = 1\nname = """\n[[instance]]\nslot = 1\n"""\n[[instance]]\nname="a"\nslot=2',
             *(8, "slot must be text", "slot"),
         ),
         (

@@ -1,0 +1,66 @@
+"""Wishes for several copies (`each …`, `count`) turned into one wish per copy."""
+
+import msgspec
+
+from engine.core.errors import CannotPlace
+from engine.core.layout import Instance
+from engine.core.slot import Slot
+from engine.core.topology import Machine
+
+_LARGEST_PORT = 65535
+_PLACES = {
+    "numa": "NUMA node with a usable PU",
+    "package": "package with a usable PU",
+    "gpu": "GPU",
+}
+
+
+def copies_of(wish: Instance, machine: Machine) -> list[Instance]:
+    """The wish itself, or its copies named a-0, a-1, … Raises CannotPlace."""
+    slot = Slot.parse(wish.slot)
+    if slot.kind == "each":
+        slots = _each(slot.each or "numa", wish.count, machine)
+    elif wish.count is None:
+        return [wish]
+    else:
+        slots = [wish.slot] * wish.count
+    if wish.port is not None and wish.port + len(slots) - 1 > _LARGEST_PORT:
+        raise CannotPlace(
+            f"{len(slots)} copies from port {wish.port} on would pass port {_LARGEST_PORT}",
+            "Name a lower first port, or leave port out to get free ones",
+        )
+    return [
+        msgspec.structs.replace(
+            wish,
+            name=f"{wish.name}-{copy}",
+            slot=place,
+            count=None,
+            port=None if wish.port is None else wish.port + copy,
+        )
+        for copy, place in enumerate(slots)
+    ]
+
+
+def _each(kind: str, count: int | None, machine: Machine) -> list[str]:
+    usable = machine.pus.usable
+    places = {
+        "numa": [f"numa:{node.os_index}" for node in machine.numa_nodes if node.cpus & usable],
+        "package": [
+            f"package:{package.os_index}"
+            for package in machine.packages
+            if any(core.pus & usable for core in machine.cores if core.package == package.os_index)
+        ],
+        "gpu": [f"gpu:{gpu.index}" for gpu in machine.gpus],
+    }[kind]
+    if not places:
+        raise CannotPlace(
+            f"this machine has no {_PLACES[kind]} to put a copy on",
+            'Choose another slot, e.g. "auto" with a count',
+        )
+    if count is not None and count > len(places):
+        raise CannotPlace(
+            f"count = {count}, and this machine has {len(places)} places of that kind: "
+            f"{', '.join(places[:4])}{', …' if len(places) > 4 else ''}",
+            f"Leave count out, or write count = {len(places)}",
+        )
+    return places[: count or len(places)]

@@ -1,0 +1,414 @@
+"""Placement: laws that hold on every machine and for every layout, and what it decides."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.core.cpuset import CpuSet
+from engine.core.errors import SlotError
+from engine.core.layout import Expect, Instance, Layout, Ports
+from engine.core.memory_nodes import usable_memory
+from engine.core.placement import Held, Placement, Plan, Refusal, moved, place
+from engine.core.status import MemoryBinding
+from engine.core.topology import Machine
+from tests.machines_by_hand import (
+    MACHINES,
+    build,
+    largest,
+    narrowed,
+    server,
+    small,
+    uneven,
+    with_gpus,
+    with_memory_only_node,
+    with_memoryless_node,
+    with_offline_pus,
+    without_nodes,
+)
+
+slots = st.sampled_from(
+    [
+        *("auto", "auto", "auto", "each numa", "each package", "each gpu", "machine", "numa:0"),
+        *("numa:1", "numa:0-1", "package:0", "package:1", "core:0", "core:1-2", "pu:0", "pu:1"),
+        *("pu:0,8", "gpu:0", "gpu:1", "gpu:0-1", "gpu:3", "gpu:4", "numa:0/core:0-1"),
+        *("package:0/core:1", "numa:1/core:2-3", "numa:2", "machine/core:0-3", "numa:9"),
+    ]
+)
+
+
+@st.composite
+def wishes(draw: st.DrawFn, name: str) -> Instance:
+    slot = draw(slots)
+    free = slot == "auto" or slot.startswith("each")
+    return Instance(
+        name=name,
+        slot=slot,
+        engine=draw(st.sampled_from(["torch", "reserving"])),
+        count=draw(st.none() | st.integers(1, 5)) if free else None,
+        cores=draw(st.none() | st.integers(1, 9)) if slot == "auto" else None,
+        port=draw(st.none() | st.sampled_from([8001, 8002, 9500, 65535])),
+        memory=draw(st.sampled_from(["bind", "preferred", "interleave", "local"])),
+        reserve_cores=draw(st.none() | st.integers(0, 3)),
+    )
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> Layout:
+    names = draw(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=6, unique=True))
+    first = draw(st.sampled_from([8001, 8001, 8999]))
+    last = first + draw(st.sampled_from([2, 998]))
+    instances = tuple(draw(wishes(name)) for name in names)
+    return Layout(name="drawn", instances=instances, ports=Ports(first=first, last=last))
+
+
+held_by_others = st.builds(
+    lambda pus, ports, keeps: Held(
+        {"other": CpuSet(pus)} if pus else {}, dict.fromkeys(ports, "other"), keeps
+    ),
+    st.frozensets(st.integers(0, 40), max_size=6),
+    st.frozensets(st.sampled_from([8001, 8003, 8004, 9500]), max_size=3),
+    st.dictionaries(st.sampled_from("abcdef"), st.integers(8002, 8006), max_size=3),
+)
+machines = st.sampled_from(sorted(MACHINES)).map(MACHINES.__getitem__)
+
+
+def whole_cores(machine: Machine, pus: CpuSet) -> CpuSet:
+    return CpuSet(pu for core in machine.cores if core.pus & pus for pu in core.pus)
+
+
+@given(machines, layouts(), held_by_others)
+def test_laws_of_placement(machine: Machine, layout: Layout, held: Held) -> None:
+    plan = place(machine, layout, held=held, reserve_cores={"reserving": 1})
+    assert place(machine, layout, held=held, reserve_cores={"reserving": 1}) == plan
+
+    taken = [whole_cores(machine, at.pus) for at in plan.placements]
+    taken += [whole_cores(machine, pus) for pus in held.pus.values()]
+    every = [pu for pus in taken for pu in pus]
+    assert len(every) == len(set(every)), "a core with two holders"
+
+    memory = usable_memory(machine)
+    for at in plan.placements:
+        assert at.pus
+        assert at.pus <= machine.pus.usable
+        assert at.reasons
+        binding = at.memory
+        if binding.policy == "local":
+            assert binding.nodes == ""
+        else:
+            nodes = CpuSet.parse(binding.nodes)
+            assert nodes
+            assert nodes <= memory
+            assert binding.policy != "preferred" or len(nodes) == 1
+        near = CpuSet(
+            node for core in machine.cores if core.pus & at.pus for node in core.numa_nodes
+        )
+        assert (len(near) > 1) == any("spans NUMA nodes" in text for text in at.warnings)
+        assert at.tensor_parallel == max(1, len(at.gpus))
+
+    ports = [at.port for at in plan.placements]
+    assert len(ports) == len(set(ports))
+    assert not set(ports) & set(held.ports)
+    by_name = {wish.name: wish for wish in plan.wishes}
+    for at in plan.placements:
+        named = by_name[at.instance].port
+        kept = at.port == held.preferred_ports.get(at.instance)
+        assert (
+            at.port == named
+            if named
+            else kept or (layout.ports.first <= at.port <= layout.ports.last)
+        )
+
+    gpus = [gpu for at in plan.placements for gpu in at.gpus]
+    assert len(gpus) == len(set(gpus))
+
+    for refusal in plan.refusals:
+        assert len(refusal.why) > 10
+        assert len(refusal.do) > 10
+    answered = [at.instance for at in plan.placements]
+    assert len(answered) == len(set(answered))
+    refused = {refusal.instance for refusal in plan.refusals}
+    for wish in plan.wishes:
+        assert wish.name in answered or wish.name in refused
+
+
+@given(machines, st.integers(1, 12))
+def test_auto_wastes_no_core_and_shares_evenly(machine: Machine, count: int) -> None:
+    layout = Layout(name="x", instances=(Instance(name="a", count=count),))
+    plan = place(machine, layout)
+    usable = [core for core in machine.cores if core.pus & machine.pus.usable]
+    if plan.refusals:
+        assert count > len(usable)
+        assert all(refusal.why == "no free core is left" for refusal in plan.refusals)
+        assert len(plan.placements) == len(usable)
+        return
+    sizes = [len(at.pus) for at in plan.placements]
+    # Inside one node there is nothing left and nobody has two cores more than another.
+    used: dict[CpuSet, list[int]] = {}
+    for at in plan.placements:
+        home = next(core.numa_nodes for core in machine.cores if core.pus & at.pus)
+        used.setdefault(home, []).append(len(at.pus))
+    for home, parts in used.items():
+        assert sum(parts) == sum(1 for core in usable if core.numa_nodes == home)
+        assert max(parts) - min(parts) <= 1
+    # A node is only left empty when it has too few cores to better the smallest share.
+    for node in machine.numa_nodes:
+        cores = sum(1 for core in usable if node.os_index in core.numa_nodes)
+        if cores and CpuSet([node.os_index]) not in used:
+            assert cores <= max(sizes)
+
+
+def layout_of(*wishes: Instance, ports: Ports | None = None) -> Layout:
+    return Layout(name="x", instances=wishes, ports=ports or Ports())
+
+
+def seats(plan: Plan) -> dict[str, str]:
+    assert not plan.refusals, plan.refusals
+    return {at.instance: str(at.pus) for at in plan.placements}
+
+
+def wish(name: str, slot: str = "auto", **more: object) -> Instance:
+    return Instance(name=name, slot=slot, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("machine", "wishes", "expected"),
+    [
+        (small(), [wish("a"), wish("b")], {"a": "0", "b": "1"}),
+        (server(), [wish("a")], {"a": "0-7"}),
+        (server(), [wish("a"), wish("b")], {"a": "0-7", "b": "8-15"}),
+        (server(), [wish("a", count=3)], {"a-0": "0-7", "a-1": "8-15", "a-2": "16-23"}),
+        (build([8, 8]), [wish("a", count=3)], {"a-0": "0-3", "a-1": "8-15", "a-2": "4-7"}),
+        (build([3]), [wish("a", count=2)], {"a-0": "0-1", "a-1": "2"}),
+        (build([8, 1]), [wish("a", count=2)], {"a-0": "0-3", "a-1": "4-7"}),
+        (
+            uneven(),
+            [wish("a", count=4)],
+            {"a-0": "0-21", "a-1": "43-84", "a-2": "85-126", "a-3": "22-42"},
+        ),
+        # the largest first, whatever the file's order: otherwise b would find no room
+        (build([8]), [wish("a"), wish("b", cores=6)], {"a": "6-7", "b": "0-5"}),
+        (
+            build([8, 8]),
+            [wish("a", cores=4), wish("b", cores=4), wish("c", cores=8)],
+            {"a": "8-11", "b": "12-15", "c": "0-7"},
+        ),
+        # a place of its own comes before a free choice
+        (build([4]), [wish("a"), wish("b", "core:0-1")], {"a": "2-3", "b": "0-1"}),
+        (server(), [wish("a", "each package", count=1)], {"a-0": "0-15"}),
+        (server(), [wish("a", "each numa", count=2)], {"a-0": "0-7", "a-1": "8-15"}),
+        (server(), [wish("a", "pu:33,1")], {"a": "1,33"}),
+        (server(), [wish("a", "numa:3/core:0,7")], {"a": "24,31"}),
+        (with_offline_pus(), [wish("a", "each numa")], {"a-0": "0,5", "a-1": "2-3"}),
+        (narrowed(), [wish("a", "numa:0")], {"a": "0-1"}),
+        (narrowed(), [wish("a", "each numa")], {"a-0": "0-1", "a-1": "12"}),
+        (with_memory_only_node(), [wish("a", "each numa")], {"a-0": "0-3", "a-1": "4-7"}),
+        (without_nodes(), [wish("a"), wish("b")], {"a": "0-1", "b": "2-3"}),
+        (largest(), [wish("a", "package:7")], {"a": "896-1023"}),
+        # GPUs: the cores of their node, shared with the GPUs beside them
+        (
+            with_gpus(),
+            [wish("a", "each gpu", count=4)],
+            {"a-0": "0-4", "a-1": "5-9", "a-2": "10-15", "a-3": "16-31"},
+        ),
+        (with_gpus(), [wish("a", "gpu:0-1")], {"a": "0-9"}),
+        (with_gpus(), [wish("a", "gpu:3")], {"a": "16-31"}),
+        (with_gpus(), [wish("a", "gpu:0,3")], {"a": "0-4,16-31"}),
+        (
+            with_gpus(),
+            [wish("a", "gpu:3"), wish("b", "numa:1/core:0-7")],
+            {"a": "24-31", "b": "16-23"},
+        ),
+        (with_gpus(), [wish("a"), wish("b", "gpu:3")], {"a": "0-15", "b": "16-31"}),
+    ],
+)
+def test_who_gets_what(machine: Machine, wishes: list[Instance], expected: dict[str, str]) -> None:
+    assert seats(place(machine, layout_of(*wishes))) == expected
+
+
+def test_a_reserve_is_taken_from_the_end_and_stays_with_the_instance() -> None:
+    plan = place(server(), layout_of(wish("a", "numa:0", reserve_cores=2), wish("b", "core:6")))
+    assert str(plan.placements[0].pus) == "0-5"
+    assert "2 reserved for the API process and the kernel: PU 6-7" in plan.placements[0].reasons
+    assert plan.refusals[0].why == "core:6 overlaps a (PU 6,38)"
+
+
+def test_what_a_driver_reserves_never_costs_the_place() -> None:
+    layout = layout_of(
+        wish("a", "core:0", engine="vllm-cpu"), wish("b", "core:1-2", engine="vllm-cpu")
+    )
+    plan = place(server(), layout, reserve_cores={"vllm-cpu": 1})
+    assert seats(plan) == {"a": "0", "b": "1"}
+    asked = layout_of(wish("a", "core:0", reserve_cores=1))
+    assert place(server(), asked).refusals[0].why == (
+        "reserve_cores = 1 leaves none of the slot's 1 core"
+    )
+
+
+@pytest.mark.parametrize(
+    ("machine", "wishes", "why"),
+    [
+        (
+            server(),
+            [wish("a", "numa:0"), wish("b", "package:0")],
+            "package:0 overlaps a (PU 0-7,32-39)",
+        ),
+        (server(), [wish("a", "pu:0"), wish("b", "pu:32")], "pu:32 overlaps a (PU 32)"),
+        (server(), [wish("a", "numa:7")], "this machine has NUMA nodes 0-3, not NUMA node 7"),
+        (server(), [wish("a", cores=9)], "cores = 9, and no NUMA node has more than 8 free"),
+        (small(), [wish("a", count=3)], "no free core is left"),
+        (server(), [wish("a", "each gpu")], "this machine has no GPU to put a copy on"),
+        (
+            without_nodes(),
+            [wish("a", "each numa")],
+            "this machine has no NUMA node with a usable PU",
+        ),
+        (
+            server(),
+            [wish("a", "each numa", count=5)],
+            "this machine has 4 places of that kind: numa:0",
+        ),
+        (
+            narrowed(),
+            [wish("a", "core:0-2")],
+            "core:0-2 needs PU 2,10, outside the PUs that we may",
+        ),
+        (narrowed(), [wish("a", "pu:12-13")], "pu:12-13 needs PU 13, outside the PUs that we may"),
+        (with_memory_only_node(), [wish("a", "numa:2")], "numa:2 has no PU that we may use"),
+        (with_offline_pus(), [wish("a", "pu:1")], "not PU 1"),
+        (server(), [wish("a", port=8001), wish("b", port=8001)], "port 8001 is taken by a"),
+        (server(), [wish("a", port=65534, count=3)], "would pass port 65535"),
+        (with_gpus(), [wish("a", "gpu:1"), wish("b", "gpu:0-1")], "GPU 1 is held by a"),
+        (
+            with_gpus(),
+            [wish("a", "numa:1"), wish("b", "gpu:3")],
+            "no core that we may use is free",
+        ),
+        (server(), [wish("a", count=2), wish("a-1")], "are both named a-1"),
+    ],
+)
+def test_a_refusal_says_why(machine: Machine, wishes: list[Instance], why: str) -> None:
+    plan = place(machine, layout_of(*wishes))
+    assert [refusal for refusal in plan.refusals if why in refusal.why], plan.refusals
+
+
+def only(plan: Plan) -> Placement:
+    assert not plan.refusals, plan.refusals
+    return plan.placements[-1]
+
+
+def test_memory_follows_the_cores() -> None:
+    assert only(place(server(), layout_of(wish("a", "numa:2")))).memory == MemoryBinding(
+        "bind", "2"
+    )
+    two = only(place(server(), layout_of(wish("a", "numa:1-2"))))
+    assert two.memory == MemoryBinding("bind", "1-2")
+    assert two.warnings == (
+        "spans NUMA nodes 1-2: distance 21 against 10 at home; one instance per node avoids it",
+    )
+    half = only(place(server(), layout_of(wish("a", "package:0", memory="interleave"))))
+    assert half.memory == MemoryBinding("interleave", "0-1")
+    assert "distance 12 against 10" in half.warnings[0]
+
+
+def test_preferred_memory_is_one_node_because_the_kernel_takes_one() -> None:
+    at = only(place(server(), layout_of(wish("a", "core:6-15", memory="preferred"))))
+    assert at.memory == MemoryBinding("preferred", "1")
+    assert "memory preferred from NUMA node 1, the node of most of its cores" in at.reasons
+
+
+def test_a_node_without_memory_borrows_from_the_nearest() -> None:
+    at = only(place(with_memoryless_node(), layout_of(wish("a", "numa:1"))))
+    assert at.memory == MemoryBinding("bind", "2")
+    assert at.warnings == (
+        "NUMA node 1 has no memory that we may use: it comes from node 2, "
+        "distance 14 against 10 at home",
+    )
+    assert not any("node of its cores" in reason for reason in at.reasons)
+    # A free choice takes a node with memory before one without.
+    first = place(with_memoryless_node(), layout_of(wish("a"), wish("b")))
+    assert seats(first) == {"a": "0-3", "b": "8-11"}
+
+
+def test_memory_outside_our_cpuset_is_not_bound_to() -> None:
+    at = only(place(narrowed(), layout_of(wish("a", "numa:1"))))
+    assert at.memory == MemoryBinding("bind", "0")
+    assert "distance 21" in at.warnings[0]
+
+
+def test_without_numa_nodes_memory_is_not_bound() -> None:
+    at = only(place(without_nodes(), layout_of(wish("a"))))
+    assert at.memory == MemoryBinding("local", "")
+    assert "this kernel tells no NUMA nodes: memory is not bound" in at.reasons
+
+
+def test_named_siblings_of_one_core_are_warned_about() -> None:
+    at = only(place(server(), layout_of(wish("a", "pu:0,32"))))
+    assert at.warnings == ("2 PUs share 1 core: SMT siblings compete",)
+
+
+def test_what_is_held_is_left_alone_with_its_siblings() -> None:
+    held = Held({"x": CpuSet([32])}, {8001: "x"})
+    at = only(place(server(), layout_of(wish("a")), held=held))
+    assert (str(at.pus), at.port) == ("8-15", 8002)
+    refused = place(server(), layout_of(wish("a", "core:0")), held=held).refusals
+    assert refused == (
+        Refusal(
+            "a",
+            "core:0 overlaps x (PU 0,32)",
+            "Give each instance cores of its own, e.g. numa:0/core:0-7 and numa:0/core:8-15",
+        ),
+    )
+    gpu = Held({}, {}, gpus={0: "x"})
+    assert (
+        "GPU 0 is held by x"
+        in place(with_gpus(), layout_of(wish("a", "gpu:0")), held=gpu).refusals[0].why
+    )
+
+
+def test_ports_are_kept_named_or_the_lowest_free() -> None:
+    held = Held({}, {8002: "nginx"}, {"b": 8005, "gone": 8001, "a": 8002})
+    plan = place(
+        server(), layout_of(wish("a"), wish("b"), wish("c", port=8003), wish("d")), held=held
+    )
+    ports = {at.instance: at.port for at in plan.placements}
+    # 8001 belongs to one that is ending, so a free one is better.
+    assert ports == {"a": 8004, "b": 8005, "c": 8003, "d": 8006}
+
+
+def test_the_port_of_one_that_ends_is_better_than_none() -> None:
+    held = Held({}, {}, {"gone": 8001})
+    plan = place(server(), layout_of(wish("a"), ports=Ports(first=8001, last=8001)), held=held)
+    assert only(plan).port == 8001
+    kept = Held({}, {}, {"b": 8001})
+    both = layout_of(wish("a"), wish("b"), ports=Ports(first=8001, last=8001))
+    plan = place(server(), both, held=kept)
+    assert [at.instance for at in plan.placements] == ["b"]
+    assert plan.refusals[0].why == "no port is free in 8001-8001"
+
+
+def test_another_machine_than_expected_is_a_warning() -> None:
+    layout = Layout(
+        name="x",
+        instances=(wish("a"),),
+        expect=Expect(packages=1, numa_nodes=4, gpus=["Arc A770"]),
+    )
+    assert only(place(server(), layout)).warnings == (
+        "the layout expects 1 packages, this machine has 2",
+        "the layout expects 1 GPUs, this machine has 0",
+    )
+
+
+def test_a_moved_wish_forgets_what_belonged_to_its_old_slot() -> None:
+    copy = wish("a-0", "auto", cores=2, port=8001)
+    assert moved(copy, "numa:1") == wish("a-0", "numa:1", port=8001)
+    with pytest.raises(SlotError):
+        moved(copy, "nuam:1")
+
+
+def test_a_large_machine_is_placed_quickly_and_in_order() -> None:
+    plan = place(largest(), layout_of(wish("a", count=256)))
+    assert {len(at.pus) for at in plan.placements} == {4}
+    named = [at.instance for at in plan.placements]
+    assert all(int(a[2:]) < int(b[2:]) for a, b in pairwise(named))
