@@ -3,8 +3,11 @@
 import asyncio
 import contextlib
 import os
+import socket
+import struct
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +23,8 @@ from engine.host.paths import Paths
 from engine.wire import LIMIT_BYTES, PROTOCOL, Done, Hello, Line, Request, pack, unpack
 
 START_WITHIN_S = 15.0
+ALREADY = 75
+"""The exit code of a service that found another one (EX_TEMPFAIL)."""
 _ANSWER_WITHIN_S = 60.0
 
 T = TypeVar("T")
@@ -102,6 +107,7 @@ class ServiceClient:
         except OSError as error:
             raise _unreachable(error.strerror or str(error)) from None
         try:
+            _require_own(writer)
             hello = unpack(await _line(reader), Hello)
             if hello.protocol != PROTOCOL:
                 raise ServiceUnreachable(
@@ -141,13 +147,21 @@ async def connect(
         raise _unreachable("no service runs")
     paths.prepare()
     process = _spawn(paths, environment)
-    for _ in range(int(START_WITHIN_S / 0.02)):
+    deadline = time.monotonic() + START_WITHIN_S
+    while time.monotonic() < deadline:
         if await _answers(paths):
+            # It outlives us; nobody is to wait for it or to warn that it still runs.
+            process.returncode = 0 if process.returncode is None else process.returncode
             return client
         ended = process.poll()
-        if ended is not None and ended != 75:
+        if ended == ALREADY:
+            # Another one starts just now, or ends: then it is our turn.
+            await asyncio.sleep(0.1)
+            process = _spawn(paths, environment)
+        elif ended is not None:
             break
         await asyncio.sleep(0.02)
+    process.returncode = 0 if process.returncode is None else process.returncode
     raise ServiceUnreachable(
         what="The service could not be started",
         why=_last_words(paths.service_log) or f"it did not answer within {START_WITHIN_S:g} s",
@@ -161,11 +175,26 @@ async def _answers(paths: Paths) -> bool:
     except OSError:
         return False
     try:
+        _require_own(writer)
         return bool(await asyncio.wait_for(reader.readline(), 5.0))
     except (OSError, TimeoutError):
         return False
     finally:
         writer.close()
+
+
+def _require_own(writer: asyncio.StreamWriter) -> None:
+    """Whoever serves the socket is this user: in a shared folder it might be anybody."""
+    credentials = writer.get_extra_info("socket").getsockopt(
+        socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
+    )
+    _, uid, _ = struct.unpack("3i", credentials)
+    if uid != os.getuid():
+        raise ServiceUnreachable(
+            what="The service is not yours",
+            why=f"the user with id {uid} serves its socket",
+            do="Set XDG_RUNTIME_DIR to a folder of your own",
+        )
 
 
 def _spawn(paths: Paths, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":

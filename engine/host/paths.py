@@ -68,7 +68,8 @@ class Paths:
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 found = folder.lstat()
-                if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
+                ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+                if ours and not found.st_mode & stat.S_IWOTH:
                     folder.chmod(0o700)
                     continue
             except OSError as error:
@@ -80,6 +81,6 @@ class Paths:
                 ) from None
             raise ControlError(
                 what=f"The folder {folder} is not safe",
-                why="it is a link, or belongs to somebody else",
-                do="Remove it, or name another place in XDG_RUNTIME_DIR",
+                why="it is a link, or belongs to somebody else, or everybody may write to it",
+                do="Remove it, or name another place in XDG_RUNTIME_DIR and XDG_STATE_HOME",
             )

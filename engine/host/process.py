@@ -91,17 +91,30 @@ def family(processes: dict[int, ProcessStat], leaders: Iterable[int]) -> tuple[i
 def marked(root: HostRoot, processes: dict[int, ProcessStat], mark: str) -> tuple[int, ...]:
     """The living processes whose environment holds `mark`, wherever they have gone."""
     wanted = mark.encode()
-    found: list[int] = []
-    for stat in processes.values():
-        if not stat.alive:
-            continue
-        try:
-            environment = (root.path / f"proc/{stat.pid}/environ").read_bytes()
-        except OSError:  # another user's process, or one that has just ended
-            continue
-        if wanted in environment.split(b"\0"):
-            found.append(stat.pid)
-    return tuple(found)
+    return tuple(
+        stat.pid
+        for stat in processes.values()
+        if stat.alive and wanted in _environment(root, stat.pid)
+    )
+
+
+def marks(root: HostRoot, variable: str) -> dict[int, str]:
+    """Every living process that carries an environment variable, with its value there."""
+    start = f"{variable}=".encode()
+    return {
+        stat.pid: setting[len(start) :].decode("utf-8", "replace")
+        for stat in read_all(root).values()
+        if stat.alive
+        for setting in _environment(root, stat.pid)
+        if setting.startswith(start)
+    }
+
+
+def _environment(root: HostRoot, pid: int) -> list[bytes]:
+    try:
+        return (root.path / f"proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # another user's process, or one that has just ended
+        return []
 
 
 def thread_affinities(root: HostRoot, pid: int) -> dict[int, CpuSet]:

@@ -4,36 +4,73 @@ import asyncio
 import fcntl
 import os
 import signal
+import socket
 import sys
+from pathlib import Path
 
 from engine.core.errors import ControlError
+from engine.core.lifecycle import Policy
 from engine.host.paths import Paths
-from engine.service.server import Service
+from engine.service.server import IDLE_EXIT_S, Service
 
 ALREADY = 75
 """EX_TEMPFAIL: another service of this user runs."""
 
 
-def main() -> int:
+def main(*, idle_exit_s: float = IDLE_EXIT_S, patience: Policy | None = None) -> int:
     """Run until told to end, or until nothing runs and nobody looks."""
     environment = dict(os.environ)  # noqa: TID251 - the program's entry
     paths = Paths.of(environment)
     try:
         paths.prepare()
-        lock = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # A process that ends closes the lower number first: who gets the second lock of one
+        # that ends, the socket's, finds its first free too.
+        journal_lock, socket_lock = _open(paths.state / "service.lock"), _open(paths.lock)
     except ControlError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - goes to the service's log
-        return error.exit_code
+        return _say(str(error), error.exit_code)
     except OSError as error:
-        print(f"{paths.lock}: {error.strerror}", file=sys.stderr)  # noqa: T201
-        return 1
+        return _say(f"{error.filename}: {error.strerror}", 1)
+    if not _locked(socket_lock) or _somebody_answers(paths):
+        return _say("another service of this user runs", ALREADY)
+    if not _locked(journal_lock):
+        # One journal, one writer: e.g. a cron job without the login's XDG_RUNTIME_DIR.
+        return _say(
+            f"The service cannot start: another one works on {paths.state} with another socket "
+            f"than {paths.socket}. Set XDG_RUNTIME_DIR as it was where that one was started",
+            1,
+        )
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    service = Service(paths, environment, idle_exit_s=idle_exit_s, patience=patience)
+    return asyncio.run(service.run())
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _locked(lock: int) -> bool:
+    """Take it for as long as we live; False when another process holds it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print("another service of this user runs", file=sys.stderr)  # noqa: T201
-        return ALREADY
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    return asyncio.run(Service(paths, environment).run())
+        return False
+    return True
+
+
+def _somebody_answers(paths: Paths) -> bool:
+    """A lock file can be deleted under its holder; its socket then still tells."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(5.0)
+        try:
+            probe.connect(str(paths.socket))
+            return bool(probe.recv(1))
+        except OSError:
+            return False
+
+
+def _say(text: str, code: int) -> int:
+    print(text, file=sys.stderr)  # noqa: T201 - goes to the service's log
+    return code
 
 
 if __name__ == "__main__":

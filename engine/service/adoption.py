@@ -1,15 +1,17 @@
 """A new service takes over what an earlier one started: by boot id, pid and start time."""
 
+import asyncio
 import time
 from dataclasses import replace
 
-from engine.core.lifecycle import Life
+from engine.core.lifecycle import Exited, Life, Spawn, Sweep, Terminate
 from engine.core.status import State
-from engine.host.process import boot_id
+from engine.host.process import boot_id, marks
+from engine.host.root import HostRoot
 from engine.service.journal import JournalRow, read_journal
-from engine.service.launcher import Launched
+from engine.service.launcher import ANSWER_WITHIN_S, Launched
 from engine.service.managed import Managed
-from engine.service.processes import exit_record
+from engine.service.processes import MARK, exit_record, kill_start, lives, shims
 from engine.service.supervisor import Supervisor
 
 
@@ -17,25 +19,33 @@ def adopt(supervisor: Supervisor) -> None:
     """Read the journal and take over every engine of it that still runs."""
     read = read_journal(supervisor.paths.journal)
     if read.problem:
-        supervisor.tell(read.problem, "error")
+        supervisor.tell(f"{read.problem}; {_unknown_engines(supervisor.root)}", "error")
     if read.page is None:
         return
     rebooted = read.page.boot_id != boot_id(supervisor.root)
+    if rebooted and read.page.instances:
+        names = ", ".join(row.wish.name for row in read.page.instances)
+        supervisor.tell(f"the machine was restarted since; not running any more: {names}")
     for row in read.page.instances:
-        managed = _managed(supervisor, row)
+        try:
+            managed = _managed(supervisor, row)
+        except KeyError:
+            text = f"{row.wish.name}: this version has no engine {row.wish.engine!r}"
+            supervisor.tell(text, "error")
+            continue
         supervisor.managed[managed.name] = managed
         if rebooted:
             _rest(managed, "the machine was restarted")
         elif managed.life.state in (State.STARTING, State.READY, State.STOPPING):
-            _take_over(supervisor, managed)
-        elif managed.life.state is State.BACKOFF:
-            supervisor.tell(f"{managed.name}: goes on waiting to restart")
+            supervisor.run(_take_over(supervisor, managed))
+        elif managed.running is not None:
+            supervisor.carry_out(managed, Sweep())
     supervisor.save()
 
 
 def _managed(supervisor: Supervisor, row: JournalRow) -> Managed:
     now = time.monotonic()
-    return Managed(
+    managed = Managed(
         wish=row.wish,
         placement=row.placement,
         base=row.base,
@@ -47,37 +57,69 @@ def _managed(supervisor: Supervisor, row: JournalRow) -> Managed:
         launched=row.launched,
         started_at=row.started_at,
         verified=row.verified,
+        running=row.running,
+        forget=row.forget,
+        patience=supervisor.patience,
     )
+    _ = managed.policy  # raises KeyError for an engine that we do not have
+    return managed
 
 
 def _rest(managed: Managed, why: str) -> None:
-    managed.launched = None
+    managed.launched = managed.running = None
     managed.verified = None
     managed.life = Life(State.STOPPED, managed.life.since, why, restarts=managed.life.restarts)
 
 
-def _take_over(supervisor: Supervisor, managed: Managed) -> None:
+async def _take_over(supervisor: Supervisor, managed: Managed) -> None:
     if managed.launched is None:
-        managed.launched = _from_shim(managed)
-    if managed.launched is None:
-        _rest(managed, "the service ended before it was started")
+        async with managed.work:  # a stop that is asked for now comes after
+            managed.launched = await _from_shim(supervisor.root, managed)
+    launched, state = managed.launched, managed.life.state
+    if launched is None:
+        if state is State.STARTING:
+            supervisor.tell(f"{managed.name}: the service ended before it was started")
+            supervisor.carry_out(managed, Sweep(), Spawn())
+        else:
+            supervisor.feed(managed, Exited(None))
         return
-    if not supervisor.watch(managed):
-        supervisor.collect_ended(managed)
-        return
-    supervisor.tell(f"{managed.name}: adopted, pid {managed.launched.pid}")
-    if managed.life.state is State.STARTING:
-        supervisor.probe(managed)
-    elif managed.life.state is State.STOPPING:
-        supervisor.terminate(managed)
-    else:
-        supervisor.recheck(managed)
+    if lives(supervisor.root, launched.pid, launched.started_ticks):
+        supervisor.tell(f"{managed.name}: adopted, pid {launched.pid}")
+        if state is State.STARTING:
+            supervisor.probe(managed)
+        elif state is State.STOPPING:
+            supervisor.carry_out(managed, Terminate())
+        else:
+            # Nobody watched it for a while.
+            supervisor.run(supervisor.verify(managed))
+    supervisor.watch(managed)
+    supervisor.save()
 
 
-def _from_shim(managed: Managed) -> Launched | None:
-    """The service died between starting an engine and writing it down: its shim wrote it too."""
-    record = exit_record(managed.folder, managed.mark) if managed.mark else {}
-    pid, ticks = record.get("pid"), record.get("started_ticks")
-    if isinstance(pid, int) and isinstance(ticks, int):
-        return Launched(pid, ticks, shim_pid=0, shim_ticks=0, degraded="")
+async def _from_shim(root: HostRoot, managed: Managed) -> Launched | None:
+    """The service died between starting an engine and writing it down: its shim wrote it too,
+    or does so in a moment."""
+    mark = managed.mark
+    deadline = time.monotonic() + ANSWER_WITHIN_S
+    while mark:
+        # Looked for before the record is read: a shim that has ended has written it before.
+        at_work = await asyncio.to_thread(shims, root, mark)
+        record = exit_record(managed.folder, mark)
+        numbers = [record.get(key) for key in ("pid", "started_ticks", "shim_pid", "shim_ticks")]
+        if record.get("state") == "running" and all(isinstance(one, int) for one in numbers):
+            pid, ticks, shim_pid, shim_ticks = (int(str(one)) for one in numbers)
+            return Launched(pid, ticks, shim_pid, shim_ticks, degraded="")
+        if not at_work or record.get("state") == "ended":
+            return None
+        if time.monotonic() > deadline:
+            await asyncio.to_thread(kill_start, root, mark)
+            return None
+        await asyncio.sleep(0.02)
     return None
+
+
+def _unknown_engines(root: HostRoot) -> str:
+    """Without a journal nobody knows which engines are ours; name those that look like it."""
+    found = marks(root, MARK)
+    pids = ", ".join(map(str, sorted(found)))
+    return f"not known any more, but running: pid {pids}" if pids else "no engine runs"

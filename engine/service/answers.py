@@ -27,7 +27,7 @@ async def answer(
         )
     arrived: asyncio.Queue[Piece | None] = asyncio.Queue()
     body = {
-        "model": served_name(managed.wish.model),
+        "model": served_name(managed.at.wish.model),
         "messages": [{"role": "user", "content": prompt}],
         "max_tokens": max_tokens,
         "temperature": 0,

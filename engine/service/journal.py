@@ -16,6 +16,14 @@ SCHEMA = "slotdeck.journal/1"
 
 
 @dataclass(frozen=True, slots=True)
+class Running:
+    """What the process was started with; a move changes the wish before the process has ended."""
+
+    wish: Instance
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
 class JournalRow:
     """One instance as the next service needs it; `life.since` means nothing to it."""
 
@@ -28,6 +36,9 @@ class JournalRow:
     started_at: str | None
     verified: bool | None = None
     layout: str = ""
+    running: Running | None = None
+    """Until nothing of the process is left; also while it is being started."""
+    forget: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,7 @@ class ReadBack:
 def write_journal(path: Path, page: JournalPage) -> None:
     """Replace the journal; raises OSError with the old one still whole."""
     new = path.with_suffix(".new")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         data = encode(page)
@@ -66,6 +78,10 @@ def write_journal(path: Path, page: JournalPage) -> None:
         os.close(folder)
 
 
+class _Head(msgspec.Struct):
+    schema: str
+
+
 def read_journal(path: Path) -> ReadBack:
     """Read the journal; an unreadable one is put aside under another name, never overwritten."""
     try:
@@ -73,15 +89,25 @@ def read_journal(path: Path) -> ReadBack:
     except FileNotFoundError:
         return ReadBack(None)
     except OSError as error:
-        return ReadBack(None, f"{path} cannot be read: {error.strerror}")
+        return _aside(path, f"{path} cannot be read ({error.strerror})")
     try:
-        page = decode(data, JournalPage)
+        # First the schema alone: another version's rows need not look like ours.
+        schema = msgspec.json.decode(data, type=_Head).schema
+        if schema != SCHEMA:
+            return _aside(path, f"{path} was written by another version ({schema})")
+        return ReadBack(decode(data, JournalPage))
     except (msgspec.DecodeError, ValueError) as error:
-        problem = f"{path} is torn or not ours ({error})"
-    else:
-        if page.schema == SCHEMA:
-            return ReadBack(page)
-        problem = f"{path} was written by another version ({page.schema})"
+        return _aside(path, f"{path} is torn or not ours ({error})")
+
+
+def _aside(path: Path, problem: str) -> ReadBack:
     aside = path.with_suffix(".unread")
-    path.replace(aside)
-    return ReadBack(None, f"{problem}; it is kept as {aside.name}, running engines are not known")
+    count = 1
+    while aside.exists():
+        count += 1
+        aside = path.with_suffix(f".unread-{count}")
+    try:
+        path.replace(aside)
+    except OSError as error:
+        return ReadBack(None, f"{problem}, and cannot be kept aside ({error.strerror})")
+    return ReadBack(None, f"{problem}; it is kept as {aside.name}")

@@ -2,16 +2,15 @@
 
 import contextlib
 import errno
-import json
 import os
 import select
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.core.command import Command
 from engine.core.cpuset import CpuSet, NodeSet
@@ -20,7 +19,7 @@ from engine.core.status import MemoryBinding
 from engine.host.numa import memory_policy, set_memory_policy
 from engine.host.process import read_stat
 from engine.host.root import HostRoot
-from engine.service.processes import MARK, kill_leftovers
+from engine.service.processes import MARK, SHIM_MARK, kill_start
 
 SHIM = Path(__file__).with_name("shim.py")
 ANSWER_WITHIN_S = 20.0
@@ -81,14 +80,6 @@ def launch(order: LaunchOrder) -> Launched:
         order.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise _refused(order, error, f"cannot make {order.folder}") from None
-    environment = {**order.command.plain_env(), MARK: order.mark}
-    request = {
-        "argv": argv,
-        "env": environment,
-        "folder": str(order.folder),
-        "mark": order.mark,
-        "piece_bytes": LOG_PIECE_BYTES,
-    }
     affinity_before = os.sched_getaffinity(0)
     policy_before = _policy_or_none()
     try:
@@ -98,67 +89,87 @@ def launch(order: LaunchOrder) -> Launched:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            bufsize=0,
             start_new_session=True,
-            env={},
+            env={SHIM_MARK: order.mark},
             cwd="/",
         )
     except OSError as error:
         raise _refused(order, error, "the process could not be made") from None
     finally:
-        os.sched_setaffinity(0, affinity_before)
+        with contextlib.suppress(OSError):  # the next launch binds this thread anew anyway
+            os.sched_setaffinity(0, affinity_before)
         if policy_before is not None:
             with contextlib.suppress(OSError):
                 set_memory_policy(*policy_before)
-    return _answer(order, shim, request, degraded)
+    return _answer(order, shim, _said(shim, pack_order(order, argv)), degraded)
+
+
+def pack_order(order: LaunchOrder, argv: list[str]) -> bytes:
+    """What the shim reads: fields ended by NUL, which no argument or variable can hold."""
+    environment = {**order.command.plain_env(), MARK: order.mark}
+    settings = [f"{name}={value}" for name, value in environment.items()]
+    head = [str(order.folder), order.mark, str(LOG_PIECE_BYTES), str(len(argv))]
+    return b"\0".join(os.fsencode(word) for word in (*head, *argv, *settings, "end"))
 
 
 def _answer(
-    order: LaunchOrder, shim: "subprocess.Popen[bytes]", request: object, degraded: str
+    order: LaunchOrder, shim: "subprocess.Popen[bytes]", said: str, degraded: str
 ) -> Launched:
-    said = _said(shim, json.dumps(request).encode())
-    if said is None:
-        shim.kill()
-        shim.wait()
-        # It may have started the engine just before.
-        kill_leftovers(HostRoot(), order.mark)
-        raise LaunchError(
-            what=f"Instance {order.name} was not started",
-            why=f"its launcher said nothing within {ANSWER_WITHIN_S:g} s ({sys.executable})",
-            do="The machine may be overloaded: try again",
-        )
-    if "error" in said:
-        shim.wait()
-        raise LaunchError(
-            what=f"Instance {order.name} was not started",
-            why=f"{request_name(order)}: {said['text']}",
-            do=_advice(said["error"]),
-        )
-    stat = read_stat(HostRoot(), shim.pid)
-    # The service watches the shim by pidfd and must also collect it when it ends.
-    shim.returncode = 0
-    return Launched(
-        pid=said["pid"],
-        started_ticks=said["started_ticks"],
-        shim_pid=shim.pid,
-        shim_ticks=stat.started_ticks if stat else 0,
-        degraded=degraded,
+    match said.split(" ", 2):
+        case ["started", pid, ticks]:
+            stat = read_stat(HostRoot(), shim.pid)
+            # It outlives us; the supervisor collects it by its pid when it ends.
+            shim.returncode = 0
+            return Launched(
+                pid=int(pid),
+                started_ticks=int(ticks),
+                shim_pid=shim.pid,
+                shim_ticks=stat.started_ticks if stat else 0,
+                degraded=degraded,
+            )
+        case ["error", code, text]:
+            shim.wait()
+            raise _refused(order, OSError(int(code), text), request_name(order))
+        case _:
+            pass
+    shim.kill()
+    # It may have started the engine just before.
+    kill_start(HostRoot(), order.mark)
+    shim.wait()
+    raise LaunchError(
+        what=f"Instance {order.name} was not started",
+        why=f"its launcher said nothing within {ANSWER_WITHIN_S:g} s ({sys.executable})",
+        do="The machine may be overloaded: try again",
     )
 
 
-def _said(shim: "subprocess.Popen[bytes]", request: bytes) -> dict[str, Any] | None:
-    """Hand over the order and read the one line of answer; None when there is none in time."""
+def _said(shim: "subprocess.Popen[bytes]", request: bytes) -> str:
+    """Hand over the order and read the one line of answer; empty when there is none in time."""
     assert shim.stdin is not None
     assert shim.stdout is not None
-    with contextlib.suppress(BrokenPipeError), shim.stdin:
-        shim.stdin.write(request)
-    with shim.stdout:
-        readable, _, _ = select.select([shim.stdout], [], [], ANSWER_WITHIN_S)
-        line = shim.stdout.readline() if readable else b""
-    try:
-        said = json.loads(line)
-    except ValueError:
-        return None
-    return said if isinstance(said, dict) else None
+    deadline = time.monotonic() + ANSWER_WITHIN_S
+    answer = b""
+    with shim.stdin, shim.stdout:
+        inlet, outlet = shim.stdin.fileno(), shim.stdout.fileno()
+        os.set_blocking(inlet, False)
+        poll = select.poll()
+        poll.register(inlet, select.POLLOUT)
+        poll.register(outlet, select.POLLIN)
+        while b"\n" not in answer and (left := deadline - time.monotonic()) > 0:
+            for file, _ in poll.poll(left * 1000):
+                if file == outlet:
+                    if not (data := os.read(outlet, 8192)):
+                        return ""
+                    answer += data
+                    continue
+                with contextlib.suppress(BrokenPipeError, BlockingIOError):
+                    request = request[os.write(inlet, request) :]
+                    if request:
+                        continue
+                poll.unregister(inlet)
+                shim.stdin.close()
+    return answer.decode("utf-8", "replace").partition("\n")[0]
 
 
 def request_name(order: LaunchOrder) -> str:
@@ -168,12 +179,17 @@ def request_name(order: LaunchOrder) -> str:
 
 def _bind(order: LaunchOrder) -> str:
     """Bind this thread, read back what took; returns what was refused but allowed to be."""
-    os.sched_setaffinity(0, order.pus.pus)
+    try:
+        os.sched_setaffinity(0, order.pus.pus)
+    except OSError as error:
+        raise OSError(error.errno, f"PU {order.pus}: {error.strerror}") from None
     got = CpuSet(os.sched_getaffinity(0))
     if got != order.pus:
         # A cpuset narrows an affinity silently.
         raise OSError(errno.EINVAL, f"asked for PU {order.pus}, the kernel gave {got}")
     nodes = NodeSet.parse(order.memory.nodes)
+    if order.memory.policy == "local" and _policy_is_untouched():
+        return ""
     try:
         set_memory_policy(order.memory.policy, nodes)
         policy, taken = memory_policy()
@@ -194,6 +210,15 @@ def _bind(order: LaunchOrder) -> str:
             ) from None
         raise
     return ""
+
+
+def _policy_is_untouched() -> bool:
+    """Local is what a thread has unless somebody says otherwise; then no call is needed, and a
+    container that refuses the call refuses nothing."""
+    try:
+        return memory_policy()[0] in ("default", "local")
+    except OSError:
+        return True
 
 
 def _policy_or_none() -> tuple[str, NodeSet] | None:

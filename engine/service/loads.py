@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +13,8 @@ from pathlib import Path
 from engine.control import StartLoad
 from engine.core.errors import ControlError
 from engine.core.status import LoadStatus
+
+BOUND = Path(__file__).with_name("bound.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class Loads:
         self._environment = dict(environment)
         self._log = log
         self._running: _Running | None = None
+        self._changing = asyncio.Lock()
+        """Two that start a load at once must not leave one behind."""
 
     def status(self) -> LoadStatus | None:
         """The load that runs, if any."""
@@ -46,23 +51,29 @@ class Loads:
 
     async def start(self, asked: StartLoad) -> None:
         """Replace any running load by this one."""
-        await self.stop()
         argv = [sys.executable, "-P", "-m", "engine.cli.main", "bench", *asked.names]
         argv += ["--concurrency", str(asked.concurrency), "--input-len", str(asked.input_len)]
         argv += ["--output-len", str(asked.output_len), "--duration", f"{asked.duration_s:g}"]
         argv += ["--json"]
-        try:
-            process = await asyncio.to_thread(self._spawn, argv)
-        except OSError as error:
-            raise ControlError(
-                what="The load was not started",
-                why=error.strerror or str(error),
-                do="Try again, or run `slotdeck bench` in another terminal",
-            ) from None
-        self._running = _Running(process, asked, time.monotonic() + asked.duration_s)
+        async with self._changing:
+            await self._end()
+            try:
+                # On this thread: the child ends with the thread that made it (see bound.py).
+                process = self._spawn(argv)
+            except OSError as error:
+                raise ControlError(
+                    what="The load was not started",
+                    why=error.strerror or str(error),
+                    do="Try again, or run `slotdeck bench` in another terminal",
+                ) from None
+            self._running = _Running(process, asked, time.monotonic() + asked.duration_s)
 
     async def stop(self) -> None:
         """End it and wait until it has ended; its requests are aborted."""
+        async with self._changing:
+            await self._end()
+
+    async def _end(self) -> None:
         if self._running is None:
             return
         process, self._running = self._running.process, None
@@ -76,7 +87,7 @@ class Loads:
     def _spawn(self, argv: list[str]) -> "subprocess.Popen[bytes]":
         with self._log.open("wb") as log:
             return subprocess.Popen(
-                argv,
+                [sys.executable, "-I", "-S", str(BOUND), str(os.getpid()), *argv],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

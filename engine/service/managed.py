@@ -1,7 +1,7 @@
 """One instance as the service holds it: the wish, the placement, its life and its process."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.core.layout import Instance
@@ -9,7 +9,7 @@ from engine.core.lifecycle import Life, Policy
 from engine.core.placement import Placement
 from engine.core.status import State
 from engine.drivers.registry import driver_of
-from engine.service.journal import JournalRow
+from engine.service.journal import JournalRow, Running
 from engine.service.launcher import Launched
 
 
@@ -19,6 +19,7 @@ class Managed:
 
     wish: Instance
     placement: Placement
+    """Where it shall be; where its process is, `at` tells."""
     base: str
     life: Life
     folder: Path
@@ -30,10 +31,17 @@ class Managed:
     verified: bool | None = None
     note: str = ""
     """What differs from what was asked, or what it waits for; shown after the state's reason."""
+    running: Running | None = None
+    """What its process was started with, until nothing of the process is left."""
     forget: bool = False
     """Drop it from the list once it has stopped."""
+    patience: Policy = field(default_factory=Policy)
+    """Back-off and limits; the wish and the driver say the rest."""
+    shim_lost: bool = False
     work: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Effects of one instance are carried out one after the other."""
+    pending: int = 0
+    """Effects that wait or are being carried out."""
 
     @property
     def name(self) -> str:
@@ -45,24 +53,35 @@ class Managed:
         return self.life.state in (State.STARTING, State.READY, State.STOPPING, State.BACKOFF)
 
     @property
-    def has_process(self) -> bool:
-        return self.launched is not None
+    def at(self) -> Running:
+        """What its process was started with; with no process, what it would be."""
+        return self.running or Running(self.wish, self.placement)
+
+    def occupies(self, wanted: Placement) -> bool:
+        """Whether its process, wherever its wish is by now, holds something of a placement."""
+        if self.running is None:
+            return False
+        held = self.running.placement
+        same_gpus = set(held.gpus) & set(wanted.gpus)
+        return bool(held.pus & wanted.pus or same_gpus or held.port == wanted.port)
 
     @property
     def url(self) -> str:
         """Where its API listens; a wildcard address is reached through loopback."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.wish.host, self.wish.host)
-        return f"http://{host}:{self.placement.port}"
+        host = self.at.wish.host
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        host = f"[{host}]" if ":" in host else host
+        return f"http://{host}:{self.at.placement.port}"
 
     @property
     def policy(self) -> Policy:
-        driver = driver_of(self.wish.engine)
-        return Policy(
+        running, driver = self.at.wish, driver_of(self.wish.engine)
+        grace_s = running.stop_grace_s
+        return replace(
+            self.patience,
             restart=self.wish.restart,
             ready_timeout_s=self.wish.ready_timeout_s or driver.ready_timeout_s,
-            stop_grace_s=(
-                driver.stop_grace_s if self.wish.stop_grace_s is None else self.wish.stop_grace_s
-            ),
+            stop_grace_s=driver_of(running.engine).stop_grace_s if grace_s is None else grace_s,
         )
 
     def row(self) -> JournalRow:
@@ -77,4 +96,6 @@ class Managed:
             started_at=self.started_at,
             verified=self.verified,
             layout=self.layout,
+            running=self.running,
+            forget=self.forget,
         )

@@ -48,19 +48,16 @@ class Offers:
         self,
         supervisor: Supervisor,
         loads: Loads,
-        machine: Callable[[], Machine],
         statuses: Callable[[], tuple[InstanceStatus, ...]],
     ) -> None:
         self._supervisor = supervisor
         self._loads = loads
-        self._machine = machine
         self._statuses = statuses
         self._made: dict[str, _Made] = {}
         self._turn = 0
 
-    def offer(self, change: Change) -> Offer:
-        """What the change would do; nothing happens yet."""
-        machine = self._machine()
+    def offer(self, change: Change, machine: Machine) -> Offer:
+        """What the change would do on this machine; nothing happens yet."""
         match change:
             case ApplyLayout():
                 made = self._layout(change, machine)
@@ -83,14 +80,13 @@ class Offers:
             self._made.pop(next(iter(self._made)))
         return made.offer
 
-    async def apply(self, offer_id: str) -> None:
-        """Begin what was offered. Raises StaleOffer when the world has changed since."""
+    async def apply(self, offer_id: str, machine: Machine) -> None:
+        """Begin what was offered; returns when that is on disk, so that it cannot be lost.
+
+        Raises StaleOffer when the world has changed since.
+        """
         made = self._made.pop(offer_id, None)
-        if (
-            made is None
-            or made.turn != self._turn
-            or made.machine_revision != self._machine().revision
-        ):
+        if made is None or made.turn != self._turn or made.machine_revision != machine.revision:
             raise StaleOffer(
                 what="This offer is no longer good",
                 why="the machine or the instances have changed since it was made",
@@ -113,16 +109,22 @@ class Offers:
                 await self._loads.stop()
                 return
             case StopInstances(names=names, forget=forget):
-                for name in names:
-                    supervisor.stop(name, forget=forget)
+                self._stop(names, forget=forget)
             case ApplyLayout():
-                for name in made.offer.stops:
-                    supervisor.stop(name, forget=True)
+                self._stop(made.offer.stops, forget=True)
             case _:
                 pass
         for placement in (*made.offer.moves, *made.offer.starts):
             planned = made.planned[placement.instance]
-            supervisor.start(planned.wish, planned.placement, planned.base, made.layout_name)
+            known = supervisor.managed.get(planned.wish.name)
+            layout = made.layout_name or (known.layout if known else "")
+            supervisor.start(planned.wish, planned.placement, planned.base, layout)
+        await supervisor.saved()
+
+    def _stop(self, names: tuple[str, ...], *, forget: bool) -> None:
+        for name in names:
+            if name in self._supervisor.managed:  # it may have left the list meanwhile
+                self._supervisor.stop(name, forget=forget)
 
     # One kind of change each
 
@@ -203,7 +205,11 @@ class Offers:
             if other.name != one.name and other.active
         ]
         already = [(p.wish.name, p.placement) for p in planned]
-        taken = {other.name: _with_siblings(other.placement.pus, machine) for other in others}
+        taken = {
+            # Where it is and where it is going: a move holds both until it is over.
+            other.name: _with_siblings(other.placement.pus | other.at.placement.pus, machine)
+            for other in others
+        }
         taken |= {name: _with_siblings(at.pus, machine) for name, at in already}
         ports = self._strangers_ports({one.name, *(other.name for other in others)})
         ports |= {other.placement.port: other.name for other in others}
@@ -260,9 +266,9 @@ class Offers:
     def _strangers_ports(self, ours: set[str]) -> dict[int, str]:
         """Ports that other programs listen on."""
         own = {
-            one.placement.port
+            one.at.placement.port
             for one in self._supervisor.managed.values()
-            if one.name in ours and one.launched is not None
+            if one.name in ours and one.running is not None
         }
         listening = listening_ports(self._supervisor.root)
         return dict.fromkeys(listening - own, "another program")
@@ -275,13 +281,17 @@ class Offers:
             if one is None or not one.active:
                 continue
             status = statuses.get(name)
-            flying = (
-                (status.requests.running or 0) + (status.requests.waiting or 0) if status else 0
-            )
+            running = status.requests.running if status else None
+            waiting = status.requests.waiting if status else None
             grace = f"{one.policy.stop_grace_s:g} s"
-            if flying:
-                lines.append(f"{name}: {flying} requests in flight have {grace} to finish")
-            elif one.life.state is State.READY:
+            if one.life.state is not State.READY:
+                continue
+            if running is None:
+                lines.append(f"{name}: requests in flight, if any, have {grace} to finish")
+            elif flying := running + (waiting or 0):
+                many = "1 request" if flying == 1 else f"{flying} requests"
+                lines.append(f"{name}: {many} in flight, with {grace} to finish")
+            else:
                 lines.append(f"{name}: no request in flight; loading it again takes time")
         return tuple(lines)
 

@@ -1,5 +1,7 @@
 """From a layout to exact command lines: placement, model, driver and environment put together."""
 
+import os
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -102,14 +104,18 @@ def order_of(
             worker=str(WORKER),
         )
     )
+    command = replace(command, argv=(_beside(base, command.argv[0]), *command.argv[1:]))
     shell = {name: Setting(value, SHELL) for name, value in inherited(around.environment).items()}
     asked = {name: Setting(value, "layout") for name, value in wish.env.items()}
     context = wish.args.get("max-model-len")
     sequences = wish.args.get("max-num-seqs")
+    command = replace(command, env={**shell, **command.env, **asked})
+    if live:
+        _require_program(command)
     return Planned(
         wish=wish,
         placement=placement,
-        command=replace(command, env={**shell, **command.env, **asked}),
+        command=command,
         needs=size(
             model.config,
             model.weights_bytes,
@@ -120,6 +126,21 @@ def order_of(
         ),
         base=base,
     )
+
+
+def _beside(base: str, program: str) -> str:
+    """A path such as `./server` is meant beside the layout file; a bare name is looked up."""
+    return str(Path(base, program)) if "/" in program else program
+
+
+def _require_program(command: Command) -> None:
+    program = command.argv[0]
+    if shutil.which(program, path=command.plain_env().get("PATH", os.defpath)) is None:
+        raise ControlError(
+            what="The engine's program cannot be started",
+            why=f"there is no program {program!r}",
+            do="Correct the path, or install the engine",
+        )
 
 
 def _model(wish: Instance, around: Surroundings, *, base: str, required: bool) -> Model:

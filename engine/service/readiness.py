@@ -9,7 +9,7 @@ from engine.core.placement import Placement
 from engine.drivers.openai_api import get, post_json
 from engine.drivers.registry import driver_of
 from engine.host.numa import process_policy
-from engine.host.process import family, read_all, thread_affinities
+from engine.host.process import family, read_all, read_stat, thread_affinities
 from engine.host.root import HostRoot
 from engine.service.managed import Managed
 from engine.service.planning import served_name
@@ -19,7 +19,7 @@ _FIRST_TOKEN_WITHIN_S = 60.0
 
 async def wait_until_ready(managed: Managed, tell: Callable[[str], None]) -> None:
     """Return once the engine has generated a token; `tell` gets what it waits for."""
-    driver = driver_of(managed.wish.engine)
+    driver = driver_of(managed.at.wish.engine)
     pause = 0.1
     while True:
         try:
@@ -28,7 +28,7 @@ async def wait_until_ready(managed: Managed, tell: Callable[[str], None]) -> Non
                 tell("health answers, waiting for the first token")
                 token = await post_json(
                     managed.url + "/v1/completions",
-                    {"model": served_name(managed.wish.model), "prompt": "Hi", "max_tokens": 1},
+                    {"model": served_name(managed.at.wish.model), "prompt": "Hi", "max_tokens": 1},
                     timeout_s=_FIRST_TOKEN_WITHIN_S,
                 )
                 if token.status == 200:
@@ -49,21 +49,35 @@ def differences(root: HostRoot, pid: int, placement: Placement) -> tuple[str, ..
     """
     found: list[str] = []
     outside: dict[str, int] = {}
-    processes = read_all(root)
-    for member in family(processes, [pid]):
+    policies: dict[str, int] = {}
+    unseen = 0
+    asked = placement.memory
+    bound = asked.policy in ("bind", "interleave", "preferred")
+    for member in family(read_all(root), [pid]):
         for affinity in thread_affinities(root, member).values():
             if not affinity <= placement.pus:
                 outside[str(affinity)] = outside.get(str(affinity), 0) + 1
-    for affinity_text, threads in outside.items():
-        found.append(f"{threads} threads may run on PU {affinity_text}, asked {placement.pus}")
-    asked = placement.memory
-    if asked.policy in ("bind", "interleave", "preferred"):
-        got = process_policy(root, pid)
+        if not bound:
+            continue
+        got = process_policy(root, member)
         if got is None:
-            found.append("the kernel does not show its memory policy")
+            unseen += read_stat(root, member) is not None
         elif not _same_policy(got, asked.policy, NodeSet.parse(asked.nodes)):
-            found.append(f"memory policy is {got}, asked {asked.policy}:{asked.nodes}")
+            policies[got] = policies.get(got, 0) + 1
+    for affinity_text, threads in outside.items():
+        many = _many(threads, "thread")
+        found.append(f"{many} may run on PU {affinity_text}, asked {placement.pus}")
+    for got, processes in policies.items():
+        where = f"asked {asked.policy}:{asked.nodes}"
+        found.append(f"memory policy of {_many(processes, 'process')} is {got}, {where}")
+    if unseen:
+        found.append(f"the kernel does not show the memory policy of {_many(unseen, 'process')}")
     return tuple(found)
+
+
+def _many(count: int, noun: str) -> str:
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"1 {noun}" if count == 1 else f"{count} {plural}"
 
 
 def _same_policy(got: str, policy: str, nodes: NodeSet) -> bool:

@@ -2,8 +2,9 @@
 
 import asyncio
 import random
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from engine.core.cpuset import CpuSet
@@ -22,7 +23,12 @@ FAMILY_EVERY_S = 5.0
 """How often all of /proc is searched for new children; in between only known ones are read."""
 PAGES_EVERY_S = 5.0
 PAGE_SAMPLES = 1000
-_SCRAPE_WITHIN_S = 4.0
+SCRAPE_WITHIN_S = 30.0
+"""Then the connection is given up and a new one made."""
+_WAIT_FOR_SCRAPES_S = 0.25
+"""An engine that answers later is shown one sample later; it holds up nobody else."""
+ENGINE_FIGURES = ("tokens_per_s", "ttft_ms", "itl_ms", "requests", "kv_cache_used")
+FIGURES = (*ENGINE_FIGURES, "cpu_cores_used", "rss_bytes", "pages_local")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +59,10 @@ class Figures:
     rss_bytes: int | None = None
     pages_local: float | None = None
     silent_s: float = 0.0
-    """Seconds since /metrics last answered."""
+    """Seconds since /metrics was asked without an answer; 0 when it answers."""
     unknown: dict[str, str] = field(default_factory=dict)
+    mark: str = ""
+    """Of the start that they were measured on."""
 
 
 @dataclass
@@ -63,14 +71,16 @@ class _History:
 
     mark: str
     scrapes: deque[Scrape] = field(default_factory=deque)
-    members: tuple[int, ...] = ()
+    members: dict[int, int] = field(default_factory=dict)
+    """pid -> start time: a number may come to belong to somebody else."""
     members_at: float = float("-inf")
     cpu_s: dict[int, float] = field(default_factory=dict)
     cpu_at: float | None = None
     pages_local: float | None = None
     pages_why: str = "not sampled yet"
     pages_at: float = float("-inf")
-    answered_at: float | None = None
+    asking: "asyncio.Task[None] | None" = None
+    silent_since: float | None = None
     scrape_why: str = "not scraped yet"
 
 
@@ -86,8 +96,11 @@ class Sample:
 class Sampler:
     """Keeps the earlier reading of everything that is shown as a rate."""
 
-    def __init__(self, root: HostRoot, *, seed: int = 0) -> None:
+    def __init__(
+        self, root: HostRoot, *, seed: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._root = root
+        self._clock = clock
         self._chance = random.Random(seed)
         self._cpu_times: Times = {}
         self._numastat: dict[int, dict[str, int]] = {}
@@ -96,15 +109,16 @@ class Sampler:
     async def sample(
         self, now: float, subjects: Sequence[Subject], nodes: Sequence[int]
     ) -> Sample:
-        """Take a sample; `now` in seconds of a monotonic clock."""
+        """Take a sample; `now` in seconds of the sampler's clock."""
+        marks = {subject.name: subject.mark for subject in subjects}
+        for name, history in list(self._histories.items()):
+            if marks.get(name) != history.mark:
+                if history.asking is not None:
+                    history.asking.cancel()
+                del self._histories[name]
         for subject in subjects:
-            history = self._histories.get(subject.name)
-            if history is None or history.mark != subject.mark:
-                self._histories[subject.name] = _History(subject.mark)
-        for name in self._histories.keys() - {subject.name for subject in subjects}:
-            del self._histories[name]
-        ready = [subject for subject in subjects if subject.ready]
-        await asyncio.gather(*(self._scrape(now, subject) for subject in ready))
+            self._histories.setdefault(subject.name, _History(subject.mark))
+        await self._ask(now, [subject for subject in subjects if subject.ready])
         host = await asyncio.to_thread(self._read_host, now, subjects, nodes)
         figures = {
             subject.name: self._figures(now, subject, *host.processes[subject.name])
@@ -112,21 +126,44 @@ class Sampler:
         }
         return Sample(host.pus_busy, host.nodes, figures)
 
-    async def _scrape(self, now: float, subject: Subject) -> None:
-        history = self._histories[subject.name]
+    async def close(self) -> None:
+        """Ask nobody any more."""
+        asking = [one.asking for one in self._histories.values() if one.asking is not None]
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+    async def _ask(self, now: float, ready: Sequence[Subject]) -> None:
+        asking = []
+        for subject in ready:
+            history = self._histories[subject.name]
+            if history.asking is None or history.asking.done():
+                if history.silent_since is None:
+                    history.silent_since = now
+                scraping = self._scrape(subject, history)
+                history.asking = asyncio.get_running_loop().create_task(scraping)
+            asking.append(history.asking)
+        if asking:
+            await asyncio.wait(asking, timeout=_WAIT_FOR_SCRAPES_S)
+
+    async def _scrape(self, subject: Subject, history: _History) -> None:
         try:
-            answer = await get(f"{subject.url}/metrics", timeout_s=_SCRAPE_WITHIN_S)
+            answer = await get(f"{subject.url}/metrics", timeout_s=SCRAPE_WITHIN_S)
         except ControlError as error:
             history.scrape_why = error.why
             return
+        at = self._clock()
+        history.silent_since = None
         if answer.status != 200:
             history.scrape_why = f"/metrics answers HTTP {answer.status}"
             return
         text = answer.body.decode("utf-8", "replace")
-        history.scrapes.append(parse_metrics(text, subject.names, at=now))
-        while now - history.scrapes[0].at > LATENCY_WINDOW_S:
-            history.scrapes.popleft()
-        history.answered_at, history.scrape_why = now, ""
+        scrapes = history.scrapes
+        scrapes.append(parse_metrics(text, subject.names, at=at))
+        # One older than the window stays: what came since then is what is inside it.
+        while len(scrapes) > 2 and at - scrapes[1].at >= LATENCY_WINDOW_S:
+            scrapes.popleft()
+        history.scrape_why = ""
 
     def _read_host(
         self, now: float, subjects: Sequence[Subject], nodes: Sequence[int]
@@ -138,7 +175,8 @@ class Sampler:
             processes = read_all(self._root)
             for subject in subjects:
                 history = self._histories[subject.name]
-                history.members = family(processes, [subject.pid])
+                members = family(processes, [subject.pid])
+                history.members = {pid: processes[pid].started_ticks for pid in members}
                 history.members_at = now
         return _HostReading(
             pus_busy=tuple(shares.get(pu) for pu in sorted(times)),
@@ -160,7 +198,11 @@ class Sampler:
 
     def _processes(self, now: float, subject: Subject) -> tuple[float | None, int | None]:
         history = self._histories[subject.name]
-        stats = [stat for pid in history.members if (stat := read_stat(self._root, pid))]
+        stats = [
+            stat
+            for pid, ticks in history.members.items()
+            if (stat := read_stat(self._root, pid)) and stat.started_ticks == ticks
+        ]
         cpu_s = {stat.pid: stat.cpu_s for stat in stats}
         cores = None
         if history.cpu_at is not None and now > history.cpu_at:
@@ -180,15 +222,18 @@ class Sampler:
             history.pages_why = "its memory is bound to no NUMA node"
             return
         here = total = 0
+        refused = False
         for pid in history.members:
             found = resident_nodes(self._root, pid, samples=PAGE_SAMPLES, chance=self._chance)
-            if found is None:
-                history.pages_why = "the kernel does not let us ask where its pages are"
-                return
+            if found is None:  # refused, or it has just ended
+                refused = True
+                continue
             total += sum(found.values())
             here += sum(pages for node, pages in found.items() if node in subject.nodes)
         if total:
             history.pages_local, history.pages_why = here / total, ""
+        elif refused:
+            history.pages_why = "the kernel does not let us ask where its pages are"
         else:
             history.pages_why = "no resident page was found"
 
@@ -201,19 +246,22 @@ class Sampler:
             unknown["pages_local"] = history.pages_why
         if cores is None:
             unknown["cpu_cores_used"] = "needs a second sample"
+        if rss_bytes is None:
+            unknown["rss_bytes"] = "its processes have ended"
         measured = Figures(
             cpu_cores_used=cores,
             rss_bytes=rss_bytes,
             pages_local=history.pages_local,
             unknown=unknown,
+            mark=subject.mark,
         )
-        engine_keys = ("tokens_per_s", "ttft_ms", "itl_ms", "requests", "kv_cache_used")
-        if not subject.ready or history.scrape_why or not history.scrapes:
-            why = history.scrape_why if subject.ready else "the engine is not ready"
-            unknown.update(dict.fromkeys(engine_keys, why))
-            since = history.answered_at
-            silent = now - since if subject.ready and since is not None else 0.0
-            return replace(measured, silent_s=silent)
+        silent_s = now - history.silent_since if history.silent_since is not None else 0.0
+        silent = silent_s > _WAIT_FOR_SCRAPES_S
+        if not subject.ready or silent or history.scrape_why or not history.scrapes:
+            why = history.scrape_why or "it does not answer"
+            why = why if subject.ready else "the engine is not ready"
+            unknown.update(dict.fromkeys(ENGINE_FIGURES, why))
+            return replace(measured, silent_s=silent_s if subject.ready else 0.0)
         names, last = subject.names, history.scrapes[-1]
         before = history.scrapes[-2] if len(history.scrapes) > 1 else None
         window = history.scrapes[0] if before else None
@@ -229,20 +277,28 @@ class Sampler:
             if seconds[0] is None:
                 unknown[key] = idle
             latencies[key] = Latency(*(None if s is None else s * 1000 for s in seconds))
+        rates = TokenRates(
+            prompt=rate(before, last, names.prompt_tokens) if before else None,
+            output=rate(before, last, names.output_tokens) if before else None,
+        )
+        if rates.output is None and before is not None:
+            unknown["tokens_per_s"] = "its /metrics has no token counter that grows"
         running, waiting = first_of(last, names.running), first_of(last, names.waiting)
+        kv_cache_used = first_of(last, names.kv_cache_used)
+        if running is None:
+            unknown["requests"] = "its /metrics does not tell"
+        if kv_cache_used is None:
+            unknown["kv_cache_used"] = "its /metrics does not tell"
         return replace(
             measured,
-            tokens_per_s=TokenRates(
-                prompt=rate(before, last, names.prompt_tokens) if before else None,
-                output=rate(before, last, names.output_tokens) if before else None,
-            ),
+            tokens_per_s=rates,
             ttft_ms=latencies["ttft_ms"],
             itl_ms=latencies["itl_ms"],
             requests=Requests(
                 None if running is None else int(running),
                 None if waiting is None else int(waiting),
             ),
-            kv_cache_used=first_of(last, names.kv_cache_used),
+            kv_cache_used=kv_cache_used,
         )
 
 

@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import get_args
 
 import msgspec
@@ -15,6 +16,7 @@ import msgspec
 from engine import __version__
 from engine.control import AnswerEnd, AnswerPiece, Change
 from engine.core.errors import ControlError
+from engine.core.lifecycle import Policy
 from engine.core.status import InstanceStatus, Snapshot
 from engine.core.topology import Machine
 from engine.host.machine import read_machine
@@ -34,21 +36,30 @@ TICK_S = 0.25
 WATCHED_EVERY_S = 1.0
 UNWATCHED_EVERY_S = 5.0
 IDLE_EXIT_S = 60.0
+CONNECTIONS = 64
+"""Enough for anybody, and far from the limit of open files."""
 _SLOW_CLIENT_S = 10.0
 
 
 class Service:
     """One per user; engines outlive it."""
 
-    def __init__(self, paths: Paths, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        environment: Mapping[str, str],
+        *,
+        idle_exit_s: float = IDLE_EXIT_S,
+        patience: Policy | None = None,
+    ) -> None:
         self._paths = paths
-        self._supervisor = Supervisor(paths, Surroundings(environment, paths.models))
+        self._idle_exit_s = idle_exit_s
+        around = Surroundings(environment, paths.models)
+        self._supervisor = Supervisor(paths, around, patience=patience)
         self._loads = Loads(environment, paths.state / "load.log")
         self._sampler = Sampler(self._supervisor.root)
         self._machine = read_machine(self._supervisor.root)
-        self._offers = Offers(
-            self._supervisor, self._loads, self._read_machine, lambda: self._instances()
-        )
+        self._offers = Offers(self._supervisor, self._loads, self._instances)
         self._snapshot: Snapshot | None = None
         self._sample = Sample((), (), {})
         self._arrived = asyncio.Condition()
@@ -63,8 +74,31 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         adopt(self._supervisor)
+        server, ours = await self._listen()
+        work = [
+            loop.create_task(self._tick(ours)),
+            loop.create_task(self._sample_on()),
+            loop.create_task(self._wait_for_stop()),
+        ]
+        await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+        broken = [task for task in work if task.done() and task.exception()]
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        server.close()
+        if _inode(self._paths.socket) == ours:
+            self._paths.socket.unlink(missing_ok=True)
+        await self._sampler.close()
+        await self._loads.stop()
+        await self._supervisor.close()
+        for task in broken:
+            task.result()  # a bug: the next service does better without our state
+        return 0
+
+    async def _listen(self) -> tuple[asyncio.Server, int | None]:
+        """Serve the socket, 0600; returns which file it is."""
         with contextlib.suppress(FileNotFoundError):
-            # We hold the lock, so nobody serves this socket any more.
+            # We hold the lock and nobody answered, so nobody serves this socket any more.
             self._paths.socket.unlink()
         mask = os.umask(0o177)
         try:
@@ -73,28 +107,25 @@ class Service:
             )
         finally:
             os.umask(mask)
-        work = [loop.create_task(self._tick()), loop.create_task(self._sample_on())]
+        return server, _inode(self._paths.socket)
+
+    async def _wait_for_stop(self) -> None:
         await self._stop.wait()
-        for task in work:
-            task.cancel()
-        await asyncio.gather(*work, return_exceptions=True)
-        server.close()
-        self._paths.socket.unlink(missing_ok=True)
-        await self._loads.stop()
-        await self._supervisor.close()
-        return 0
 
     # Time passing
 
-    async def _tick(self) -> None:
+    async def _tick(self, ours: int | None) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             self._supervisor.tick()
+            if _inode(self._paths.socket) != ours:
+                # Nobody can reach us any more; the next service takes over.
+                self._stop.set()
             now = time.monotonic()
             busy = self._connections or self._loads.status()
             if busy or any(one.active for one in self._supervisor.managed.values()):
                 self._idle_since = now
-            elif now - self._idle_since > IDLE_EXIT_S:
+            elif now - self._idle_since > self._idle_exit_s:
                 self._stop.set()
 
     async def _sample_on(self) -> None:
@@ -132,8 +163,8 @@ class Service:
         async with self._arrived:
             self._arrived.notify_all()
 
-    def _read_machine(self) -> Machine:
-        self._machine = read_machine(self._supervisor.root)
+    async def _read_machine(self) -> Machine:
+        self._machine = await asyncio.to_thread(read_machine, self._supervisor.root)
         return self._machine
 
     def _instances(self) -> tuple[InstanceStatus, ...]:
@@ -145,27 +176,29 @@ class Service:
         self._connections += 1
         try:
             _refuse_strangers(writer)
+            if self._connections > CONNECTIONS:
+                raise ControlError(
+                    what="The service is busy",
+                    why=f"{CONNECTIONS} clients are connected",
+                    do="Close some of them",
+                )
             writer.write(pack(Hello(PROTOCOL, __version__)))
             line = await asyncio.wait_for(reader.readuntil(b"\n"), _SLOW_CLIENT_S)
             request = unpack(line, Request)
-            gone = asyncio.get_running_loop().create_task(reader.read())
+            gone = asyncio.get_running_loop().create_task(_until_gone(reader))
             try:
                 await self._answer(request, writer, gone)
             finally:
                 gone.cancel()
         except ControlError as error:
-            with contextlib.suppress(OSError, TimeoutError):
-                failure = Failure(type(error).__name__, error.what, error.why, error.do)
-                await _send(writer, failure)
-        except (
-            OSError,
-            TimeoutError,
-            asyncio.IncompleteReadError,
-            asyncio.LimitOverrunError,
-            msgspec.DecodeError,
-            _ClientGone,
-        ):
-            pass  # a client that left, stalled or speaks something else harms only itself
+            await _send_failure(writer, error)
+        except (msgspec.DecodeError, asyncio.LimitOverrunError) as error:
+            await _send_failure(writer, _not_understood(error))
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, _ClientGone):
+            pass  # a client that left or stalled harms only itself
+        except Exception as error:  # noqa: BLE001 - one call's bug must not become silence
+            self._supervisor.tell(f"slotdeck has a bug: {error!r}", "error")
+            await _send_failure(writer, _bug(error))
         finally:
             self._connections -= 1
             writer.close()
@@ -173,21 +206,22 @@ class Service:
                 await writer.wait_closed()
 
     async def _answer(
-        self, request: Request, writer: asyncio.StreamWriter, gone: "asyncio.Task[bytes]"
+        self, request: Request, writer: asyncio.StreamWriter, gone: "asyncio.Task[None]"
     ) -> None:
         match request.call:
             case "machine":
-                await _send(writer, self._read_machine())
+                await _send(writer, await self._read_machine())
             case "snapshots":
                 await self._stream_snapshots(writer, gone)
             case "snapshot":
-                if self._snapshot is None:
-                    await self._publish()
+                await self._publish()  # as it is now: whoever has just applied looks at once
                 await _send(writer, self._snapshot)
             case "offer":
-                await _send(writer, self._offers.offer(_change(request)))
+                change, machine = _change(request), await self._read_machine()
+                await _send(writer, self._offers.offer(change, machine))
             case "apply":
-                await self._offers.apply(str(request.arguments.get("id")))
+                machine = await self._read_machine()
+                await self._offers.apply(str(request.arguments.get("id")), machine)
                 await _send(writer, Done())
             case "log":
                 name = str(request.arguments.get("name"))
@@ -201,7 +235,7 @@ class Service:
                         read_log,
                         folder,
                         offset=arguments.offset,
-                        limit_bytes=min(arguments.limit_bytes, LIMIT_BYTES // 8),
+                        limit_bytes=max(4, min(arguments.limit_bytes, LIMIT_BYTES // 8)),
                     ),
                 )
             case "ask":
@@ -221,10 +255,11 @@ class Service:
                 )
 
     async def _stream_snapshots(
-        self, writer: asyncio.StreamWriter, gone: "asyncio.Task[bytes]"
+        self, writer: asyncio.StreamWriter, gone: "asyncio.Task[None]"
     ) -> None:
         self._watchers += 1
         self._supervisor.changed.set()
+        await self._publish()
         sent: Snapshot | None = None
         try:
             while not gone.done() and not self._stop.is_set():
@@ -263,7 +298,7 @@ async def _send(writer: asyncio.StreamWriter, value: object) -> None:
 async def _relay(
     writer: asyncio.StreamWriter,
     pieces: AsyncIterator[AnswerPiece | AnswerEnd],
-    gone: "asyncio.Task[bytes]",
+    gone: "asyncio.Task[None]",
 ) -> None:
     """Pass pieces on; a client that leaves ends the request at the engine."""
 
@@ -297,6 +332,41 @@ def _unknown(name: str, supervisor: Supervisor) -> ControlError:
         why=f"the service knows: {', '.join(supervisor.managed) or 'none'}",
         do="Look at `slotdeck status`",
     )
+
+
+async def _until_gone(reader: asyncio.StreamReader) -> None:
+    """Return when the client has left; what it sends after its request is dropped."""
+    with contextlib.suppress(OSError):
+        while await reader.read(1 << 16):
+            pass
+
+
+async def _send_failure(writer: asyncio.StreamWriter, error: ControlError) -> None:
+    with contextlib.suppress(OSError, TimeoutError):
+        await _send(writer, Failure(type(error).__name__, error.what, error.why, error.do))
+
+
+def _not_understood(error: Exception) -> ControlError:
+    return ControlError(
+        what="The service did not understand the request",
+        why=str(error),
+        do="Use the same version on both sides, or restart the service",
+    )
+
+
+def _bug(error: Exception) -> ControlError:
+    return ControlError(
+        what="slotdeck has a bug",
+        why=repr(error),
+        do="Please report it; engines go on",
+    )
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def _refuse_strangers(writer: asyncio.StreamWriter) -> None:

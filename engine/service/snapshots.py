@@ -8,8 +8,10 @@ from engine.core.status import InstanceStatus, LoadStatus, Snapshot, State
 from engine.core.topology import Machine
 from engine.drivers.registry import driver_of
 from engine.service.managed import Managed
-from engine.service.sampler import Figures, Sample, Subject
+from engine.service.sampler import FIGURES, Figures, Sample, Subject
 from engine.service.supervisor import Supervisor
+
+SILENT_AFTER_S = 3.0
 
 
 def subjects(supervisor: Supervisor) -> list[Subject]:
@@ -20,8 +22,8 @@ def subjects(supervisor: Supervisor) -> list[Subject]:
             mark=managed.mark,
             pid=managed.launched.pid,
             url=managed.url,
-            names=driver_of(managed.wish.engine).metric_names,
-            nodes=NodeSet.parse(managed.placement.memory.nodes),
+            names=driver_of(managed.at.wish.engine).metric_names,
+            nodes=NodeSet.parse(managed.at.placement.memory.nodes),
             ready=managed.life.state is State.READY,
         )
         for managed in supervisor.managed.values()
@@ -56,27 +58,29 @@ def snapshot(
 
 
 def _status(managed: Managed, figures: Figures | None, now: float) -> InstanceStatus:
-    life, running = managed.life, managed.launched is not None
+    life, running, at = managed.life, managed.launched is not None, managed.at
     why = f"{life.why}; {managed.note}" if managed.note else life.why
-    if figures is None:
-        figures = Figures()
-    elif figures.silent_s > 3:
+    if not running:
+        figures = Figures(unknown=dict.fromkeys(FIGURES, "it has no process"))
+    elif figures is None or figures.mark != managed.mark:
+        figures = Figures(unknown=dict.fromkeys(FIGURES, "not sampled yet"))
+    elif figures.silent_s > SILENT_AFTER_S:
         why = f"not answering for {figures.silent_s:.0f} s"
     return InstanceStatus(
         name=managed.name,
-        engine=managed.wish.engine,
-        model=managed.wish.model,
-        slot=managed.placement.slot,
+        engine=at.wish.engine,
+        model=at.wish.model,
+        slot=at.placement.slot,
         state=life.state,
         why=why,
         pid=managed.launched.pid if managed.launched else None,
-        port=managed.placement.port,
+        port=at.placement.port,
         url=managed.url,
         started_at=managed.started_at if running else None,
         restarts=life.restarts,
-        pus=str(managed.placement.pus),
-        memory=managed.placement.memory,
-        gpus=managed.placement.gpus,
+        pus=str(at.placement.pus),
+        memory=at.placement.memory,
+        gpus=at.placement.gpus,
         tokens_per_s=figures.tokens_per_s,
         ttft_ms=figures.ttft_ms,
         itl_ms=figures.itl_ms,

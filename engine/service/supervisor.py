@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
-from engine.core.errors import ControlError
+from engine.core.errors import ControlError, LaunchError
 from engine.core.layout import Instance
 from engine.core.lifecycle import (
     Answered,
@@ -21,6 +21,7 @@ from engine.core.lifecycle import (
     Exited,
     Kill,
     Life,
+    Policy,
     Spawn,
     SpawnFailed,
     StartAsked,
@@ -36,22 +37,18 @@ from engine.host.paths import Paths
 from engine.host.ports import listening_ports
 from engine.host.process import boot_id
 from engine.host.root import HostRoot
-from engine.service.journal import SCHEMA, JournalPage, write_journal
+from engine.service.endings import exit_code, sweep
+from engine.service.journal import Running
 from engine.service.launcher import LaunchOrder, launch
+from engine.service.ledger import Ledger
 from engine.service.logs import last_line
 from engine.service.managed import Managed
 from engine.service.planning import Surroundings, order_of
-from engine.service.processes import (
-    exit_record,
-    kill_leftovers,
-    leftovers,
-    open_verified,
-    signal_group,
-)
+from engine.service.processes import kill_leftovers, lives, open_verified, signal_group
 from engine.service.readiness import differences, wait_until_ready
 
 _HAPPENINGS_KEPT = 100
-_VACATED_WITHIN_S = 120.0
+_WATCH_AGAIN_S, _JOURNAL_WITHIN_S = 1.0, 2.0
 
 
 class Supervisor:
@@ -63,11 +60,13 @@ class Supervisor:
         around: Surroundings,
         *,
         root: HostRoot | None = None,
+        patience: Policy | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.paths = paths
         self.around = around
         self.root = root or HostRoot()
+        self.patience = patience or Policy()
         self.managed: dict[str, Managed] = {}
         self.happenings: deque[Happening] = deque(maxlen=_HAPPENINGS_KEPT)
         self.changed = asyncio.Event()
@@ -77,8 +76,13 @@ class Supervisor:
         self._launching = ThreadPoolExecutor(max_workers=1, thread_name_prefix="launch")
         self._tasks: set[asyncio.Task[None]] = set()
         self._shims: set[int] = set()
-        self._unsaved = False
-        self._boot_id = boot_id(self.root)
+        self._watched: set[int] = set()
+        self._ledger = Ledger(
+            paths.journal,
+            boot_id(self.root),
+            lambda: [managed.row() for managed in self.managed.values()],
+            self.tell,
+        )
 
     # What others ask for
 
@@ -93,7 +97,7 @@ class Supervisor:
         if managed is None:
             life = Life(State.STOPPED, self._clock(), "not started yet")
             folder = self.paths.instance(wish.name)
-            managed = Managed(wish, placement, base, life, folder)
+            managed = Managed(wish, placement, base, life, folder, patience=self.patience)
             self.managed[wish.name] = managed
         managed.wish, managed.placement, managed.base = wish, placement, base
         managed.layout, managed.forget = layout, False
@@ -105,7 +109,7 @@ class Supervisor:
     def stop(self, name: str, *, forget: bool) -> None:
         """Stop an instance; with `forget` it leaves the list when it has stopped."""
         managed = self.managed[name]
-        managed.forget = forget
+        managed.forget = managed.forget or forget
         self.feed(managed, StopAsked())
         self._forget_if_done(managed)
 
@@ -113,8 +117,8 @@ class Supervisor:
         """Let time pass: grace periods, back-offs, an unsaved journal, ended shims."""
         for managed in list(self.managed.values()):
             self.feed(managed, Tick())
-        if self._unsaved:
-            self.save()
+            self._look_at_shim(managed)
+        self._ledger.retry()
         for pid in list(self._shims):
             with contextlib.suppress(ChildProcessError):
                 if os.waitpid(pid, os.WNOHANG)[0] == 0:
@@ -125,6 +129,8 @@ class Supervisor:
         """Let the lifecycle decide, remember the decision, and have its effects carried out."""
         before = managed.life
         managed.life, effects = step(self._clock(), before, event, managed.policy)
+        if isinstance(event, Exited):
+            managed.launched = None
         if managed.life is before and not effects:
             return
         if managed.life.state != before.state:
@@ -132,73 +138,70 @@ class Supervisor:
             text = f"{managed.name}: {managed.life.state} — {managed.life.why}"
             self.tell(text, severity or "information")
             managed.note = ""
-        self._forget_if_done(managed)
         self.save()
         self.changed.set()
-        if effects:
-            self._run(self._carry_out(managed, effects))
+        self.carry_out(managed, *effects)
+        self._forget_if_done(managed)
 
     def save(self) -> None:
-        """Write the journal; when the disk refuses, say so once and try again each tick."""
-        rows = [managed.row() for managed in self.managed.values()]
-        try:
-            write_journal(self.paths.journal, JournalPage(SCHEMA, self._boot_id, rows))
-        except OSError as error:
-            if not self._unsaved:
-                self.tell(f"the journal cannot be written: {error.strerror}", "error")
-            self._unsaved = True
-        else:
-            if self._unsaved:
-                self.tell("the journal is written again")
-            self._unsaved = False
+        """Have the journal written soon; effects wait for it."""
+        self._ledger.save()
+
+    async def saved(self) -> None:
+        """Return when what was decided up to now is on disk, or cannot be."""
+        await self._ledger.saved_within(_JOURNAL_WITHIN_S)
 
     async def close(self) -> None:
         """Leave: engines stay as they are."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._ledger.close()
+        for watched in self._watched:
+            asyncio.get_running_loop().remove_reader(watched)
+            os.close(watched)
+        self._watched.clear()
         self._launching.shutdown(wait=False)
 
     # Adoption
 
-    def watch(self, managed: Managed) -> bool:
-        """Follow a launched engine by pidfd; False when it has ended already."""
-        launched = managed.launched
+    def watch(self, managed: Managed) -> None:
+        """Follow a launched engine by pidfd until it ends; it may have ended already."""
+        launched, mark = managed.launched, managed.mark
         if launched is None:
-            return False
-        watched = open_verified(self.root, launched.pid, launched.started_ticks)
-        if watched is None:
-            return False
+            return
         loop = asyncio.get_running_loop()
-        mark = managed.mark
+        try:
+            watched = open_verified(self.root, launched.pid, launched.started_ticks)
+        except OSError as error:
+            self.tell(f"{managed.name} cannot be watched: {error.strerror}", "error")
+            loop.call_later(_WATCH_AGAIN_S, self._watch_again, managed, mark)
+            return
+        if watched is None:
+            self.run(self._collect(managed, mark))
+            return
 
         def ended() -> None:
             loop.remove_reader(watched)
             os.close(watched)
-            self._run(self._collect(managed, mark))
+            self._watched.discard(watched)
+            self.run(self._collect(managed, mark))
 
+        self._watched.add(watched)
         loop.add_reader(watched, ended)
-        return True
 
-    def collect_ended(self, managed: Managed) -> None:
-        """An engine of the journal has ended while nobody watched."""
-        self._run(self._collect(managed, managed.mark))
+    def _watch_again(self, managed: Managed, mark: str) -> None:
+        if managed.mark == mark:
+            self.watch(managed)
 
     def probe(self, managed: Managed) -> None:
         """Wait for its first token and then verify it."""
-        self._run(self._probe(managed, managed.mark))
-
-    def recheck(self, managed: Managed) -> None:
-        """Verify an adopted engine again: nobody watched it for a while."""
-        self._run(self.verify(managed))
-
-    def terminate(self, managed: Managed) -> None:
-        """Ask again for the end that an earlier service asked for."""
-        self._run(self._carry_out(managed, (Terminate(),)))
+        self.run(self._probe(managed, managed.mark))
 
     # Effects
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside; it ends with the supervisor."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
@@ -208,19 +211,31 @@ class Supervisor:
         if not task.cancelled() and (error := task.exception()):
             self.tell(f"slotdeck has a bug: {error!r}", "error")
 
+    def carry_out(self, managed: Managed, *effects: Effect) -> None:
+        """Carry out effects, in order, after those of this instance that still wait."""
+        if effects:
+            managed.pending += 1
+            self.run(self._carry_out(managed, effects))
+
     async def _carry_out(self, managed: Managed, effects: tuple[Effect, ...]) -> None:
-        async with managed.work:
-            for effect in effects:
-                match effect:
-                    case Spawn():
-                        await self._spawn(managed)
-                    case Terminate():
-                        self._signal(managed, signal.SIGTERM)
-                    case Kill():
-                        self._signal(managed, signal.SIGKILL)
-                        await asyncio.to_thread(kill_leftovers, self.root, managed.mark)
-                    case Sweep():
-                        await self._sweep(managed)
+        try:
+            async with managed.work:
+                # First on disk, then done: the next service goes on from what was decided.
+                await self.saved()
+                for effect in effects:
+                    match effect:
+                        case Spawn():
+                            await self._spawn(managed)
+                        case Terminate():
+                            self._signal(managed, signal.SIGTERM)
+                        case Kill():
+                            self._signal(managed, signal.SIGKILL)
+                            await asyncio.to_thread(kill_leftovers, self.root, managed.mark)
+                        case Sweep():
+                            await self._sweep(managed)
+        finally:
+            managed.pending -= 1
+            self._forget_if_done(managed)
 
     def _signal(self, managed: Managed, number: signal.Signals) -> None:
         launched = managed.launched
@@ -233,55 +248,64 @@ class Supervisor:
             # Stopped while it waited for its slot: there is no process that could end.
             self.feed(managed, Exited(0))
             return
-        if self._unsaved:
-            why = "the journal cannot be written, so the engine could be lost"
-            self.feed(managed, SpawnFailed(f"{why}: free some disk space"))
-            return
         try:
-            planned = order_of(
-                managed.wish, managed.placement, self.around, base=managed.base, live=True
-            )
-            managed.mark = uuid.uuid4().hex
-            managed.launched, managed.verified, managed.started_at = None, None, _utc()
-            self.save()
-            order = LaunchOrder(
-                name=managed.name,
-                command=planned.command,
-                pus=managed.placement.pus,
-                memory=managed.placement.memory,
-                folder=managed.folder,
-                mark=managed.mark,
-                allow_degraded=managed.wish.allow_degraded,
-            )
-            loop = asyncio.get_running_loop()
-            launched = await loop.run_in_executor(self._launching, launch, order)
+            await self._launch(managed)
         except ControlError as error:
-            self.feed(managed, SpawnFailed(f"{error.why}. {error.do}"))
-            return
-        managed.launched = launched
-        self._shims.add(launched.shim_pid)
-        self.save()
-        if self.watch(managed):
-            self.probe(managed)
+            why = f"{error.why}. {error.do}"
+        except Exception as error:  # noqa: BLE001 - a start that hangs for ever is worse
+            why = f"slotdeck has a bug: {error!r}"
+            await sweep(self.root, managed.mark)
         else:
-            self.collect_ended(managed)
+            return
+        managed.launched = managed.running = None
+        self.feed(managed, SpawnFailed(why))
+
+    async def _launch(self, managed: Managed) -> None:
+        wish, placement = managed.wish, managed.placement
+        planned = order_of(wish, placement, self.around, base=managed.base, live=True)
+        if placement.port in listening_ports(self.root):
+            raise LaunchError(
+                what=f"Instance {managed.name} was not started",
+                why=f"another program listens on its port {placement.port}",
+                do="Stop that, or give the instance another port",
+            )
+        managed.mark = uuid.uuid4().hex
+        managed.launched, managed.verified, managed.started_at = None, None, _utc()
+        managed.running, managed.shim_lost = Running(wish, placement), False
+        self.save()
+        if not await self._ledger.saved():
+            raise LaunchError(
+                what=f"Instance {managed.name} was not started",
+                why="the journal cannot be written, so the engine could be lost",
+                do=f"Free some disk space for {self.paths.state} and start it again",
+            )
+        order = LaunchOrder(
+            name=managed.name,
+            command=planned.command,
+            pus=placement.pus,
+            memory=placement.memory,
+            folder=managed.folder,
+            mark=managed.mark,
+            allow_degraded=wish.allow_degraded,
+        )
+        loop = asyncio.get_running_loop()
+        managed.launched = await loop.run_in_executor(self._launching, launch, order)
+        self._shims.add(managed.launched.shim_pid)
+        self.save()
+        self.changed.set()
+        self.watch(managed)
+        self.probe(managed)
 
     async def _until_vacated(self, managed: Managed) -> None:
-        """Wait while an instance that is stopping still holds our PUs, GPUs or port."""
-        deadline = self._clock() + _VACATED_WITHIN_S
-        while self._clock() < deadline and managed.life.state is State.STARTING:
+        """Wait while the process of another instance still holds our PUs, GPUs or port."""
+        while managed.life.state is State.STARTING:
             holders = [
                 other.name
                 for other in self.managed.values()
-                if other is not managed
-                and other.life.state is State.STOPPING
-                and (
-                    other.placement.pus & managed.placement.pus
-                    or set(other.placement.gpus) & set(managed.placement.gpus)
-                    or other.placement.port == managed.placement.port
-                )
+                if other is not managed and other.occupies(managed.placement)
             ]
             if not holders:
+                managed.note = ""
                 return
             managed.note = f"waits for {', '.join(holders)} to leave its slot"
             await asyncio.sleep(0.05)
@@ -309,10 +333,13 @@ class Supervisor:
 
     async def verify(self, managed: Managed) -> None:
         """Compare what was asked with what /proc shows."""
-        launched = managed.launched
+        launched, mark = managed.launched, managed.mark
         if launched is None:
             return
-        found = await asyncio.to_thread(differences, self.root, launched.pid, managed.placement)
+        asked = managed.at.placement
+        found = await asyncio.to_thread(differences, self.root, launched.pid, asked)
+        if managed.mark != mark or managed.launched is None:
+            return
         if launched.degraded:
             found = (launched.degraded, *found)
         managed.verified = not found
@@ -324,41 +351,48 @@ class Supervisor:
 
     async def _collect(self, managed: Managed, mark: str) -> None:
         """The engine's main process has ended: learn its exit code from the shim."""
-        code: int | None = None
-        for _ in range(100):
-            record = exit_record(managed.folder, mark)
-            if record.get("state") == "ended":
-                told = record.get("code")
-                code = told if isinstance(told, int) else None
-                break
-            await asyncio.sleep(0.02)
+        code = await exit_code(self.root, managed)
+        words = await asyncio.to_thread(last_line, managed.folder)
         if managed.mark == mark:
-            self.feed(managed, Exited(code, await asyncio.to_thread(last_line, managed.folder)))
+            self.feed(managed, Exited(code, words))
 
     async def _sweep(self, managed: Managed) -> None:
         """Nothing of the instance may be left: no process, and nobody on its port."""
-        mark = managed.mark
-        killed = await asyncio.to_thread(kill_leftovers, self.root, mark)
+        killed, left = await sweep(self.root, managed.mark)
         if killed:
-            self.tell(f"{managed.name}: ended {len(killed)} processes that it left behind")
-        for _ in range(100):
-            if not await asyncio.to_thread(leftovers, self.root, mark):
-                break
-            await asyncio.sleep(0.05)
-        else:
-            self.tell(f"{managed.name}: processes of it are left that do not end", "warning")
-        managed.launched = None
-        if managed.placement.port in listening_ports(self.root):
+            many = "1 process" if killed == 1 else f"{killed} processes"
+            self.tell(f"{managed.name}: ended {many} that it left behind")
+        if left:
+            pids = ", ".join(map(str, left))
+            self.tell(f"{managed.name}: processes of it do not end: {pids}", "warning")
+        port = managed.at.placement.port
+        if managed.running is not None and port in listening_ports(self.root):
+            self.tell(f"{managed.name}: somebody still listens on its port {port}", "warning")
+        managed.running = None
+        self.save()
+        self.changed.set()
+
+    def _look_at_shim(self, managed: Managed) -> None:
+        launched = managed.launched
+        if launched is None or managed.shim_lost:
+            return
+        if lives(self.root, launched.shim_pid, launched.shim_ticks):
+            return
+        # Looked at after its shim, which ends only after it.
+        if lives(self.root, launched.pid, launched.started_ticks):
+            managed.shim_lost = True
             self.tell(
-                f"{managed.name}: somebody still listens on its port {managed.placement.port}",
+                f"{managed.name}: its launcher was killed; the engine goes on, but its log stops "
+                "here and its exit code will be unknown",
                 "warning",
             )
-        self.save()
 
     def _forget_if_done(self, managed: Managed) -> None:
-        if managed.forget and managed.life.state in (State.STOPPED, State.FAILED):
-            self.managed.pop(managed.name, None)
+        at_rest = managed.life.state in (State.STOPPED, State.FAILED) and not managed.pending
+        if managed.forget and at_rest and self.managed.get(managed.name) is managed:
+            del self.managed[managed.name]
             self.save()
+            self.changed.set()
 
 
 def _utc() -> str:

@@ -1,0 +1,42 @@
+"""The end of a start: its exit code from the shim's record, and nothing of it left behind."""
+
+import asyncio
+import time
+
+from engine.host.root import HostRoot
+from engine.service.managed import Managed
+from engine.service.processes import exit_record, kill_leftovers, leftovers, lives
+
+_RECORDED_WITHIN_S = 10.0
+_SWEPT_WITHIN_S = 10.0
+
+
+async def exit_code(root: HostRoot, managed: Managed) -> int | None:
+    """What the shim has recorded, or records in a moment; None when it was killed before."""
+    folder, mark, launched = managed.folder, managed.mark, managed.launched
+    deadline = time.monotonic() + _RECORDED_WITHIN_S
+    while True:
+        # Looked at before the record is read: a shim that has ended has written it before.
+        at_work = launched is not None and lives(root, launched.shim_pid, launched.shim_ticks)
+        record = exit_record(folder, mark)
+        if record.get("state") == "ended":
+            code = record.get("code")
+            return code if isinstance(code, int) else None
+        if not at_work or time.monotonic() > deadline:
+            return None
+        await asyncio.sleep(0.01)
+
+
+async def sweep(root: HostRoot, mark: str) -> tuple[int, tuple[int, ...]]:
+    """Kill what is left of a start; how many there were, and who does not end.
+
+    Again and again: a process that forks while it is killed leaves one that was not seen.
+    """
+    killed: set[int] = set()
+    deadline = time.monotonic() + _SWEPT_WITHIN_S
+    while True:
+        killed.update(await asyncio.to_thread(kill_leftovers, root, mark))
+        left = await asyncio.to_thread(leftovers, root, mark)
+        if not left or time.monotonic() > deadline:
+            return len(killed), tuple(left)
+        await asyncio.sleep(0.05)
