@@ -32,10 +32,11 @@ class Int8Linear(nn.Module):
         self.register_buffer("weight", packed)
         self.register_buffer("scale", scale)
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
+        self._is_packable = self.in_features % _KERNEL_WIDTH == 0
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         rows = states.reshape(-1, self.in_features)
-        if rows.shape[0] <= _MOST_PACKED_ROWS and self.in_features % _KERNEL_WIDTH == 0:
+        if rows.shape[0] <= _MOST_PACKED_ROWS and self._is_packable:
             made = torch._weight_int8pack_mm(
                 rows.to(torch.bfloat16).contiguous(), self.weight, self.scale
             ).to(states.dtype)

@@ -8,6 +8,7 @@ import torch
 from transformers.cache_utils import Cache
 
 _FIRST_CAPACITY = 256
+_KEPT_CAPACITY = 1024
 
 
 class RowCache(Cache):
@@ -48,6 +49,13 @@ class RowCache(Cache):
 
     def drop_last_row(self) -> None:
         self.lengths.pop()
+
+    def release(self) -> None:
+        """Gives memory back after a long context; the next request takes what it needs."""
+        if not self.lengths and self._capacity > _KEPT_CAPACITY:
+            self._keys.clear()
+            self._values.clear()
+            self._rows_made = self._capacity = 0
 
     def aim(self, begin: int, end: int, new: int) -> None:
         """The next forward pass adds `new` tokens to each of these rows."""

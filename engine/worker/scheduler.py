@@ -76,18 +76,26 @@ class Scheduler:
         self._step_tokens = 0
         if self._decoding:
             self._decode()
+            if self._next_to_prefill() is None:
+                self._count_step()
             self._tell()
         budget = PREFILL_TOKENS
         while budget > 0 and self._next_to_prefill() is not None:
             budget -= self._prefill(budget)
+        self._count_step()
+        self._tell()
+
+    def _count_step(self) -> None:
+        """Before the news goes out: who has the last token finds its step counted."""
         if self._step_tokens:
             with self._metrics.lock:
                 self._metrics.iteration_tokens.observe(self._step_tokens)
-        self._tell()
+            self._step_tokens = 0
 
     def _take_arrivals(self) -> None:
         with self._wake:
             while not (self._arrivals or self._waiting or self._decoding or self._prefilling):
+                self._cache.release()
                 self._wake.wait()
             self._waiting.extend(self._arrivals)
             self._arrivals.clear()

@@ -66,6 +66,20 @@ def test_a_moved_row_takes_its_tokens_along() -> None:
     assert cache.bytes_per_token == 2 * HEADS * SIZE * 4
 
 
+def test_a_long_context_is_given_back() -> None:
+    cache = RowCache(max_rows=2, max_length=9000)
+    cache.add_row()
+    fill(cache, 0, 5000, 1.0)
+    cache.release()
+    assert cache.bytes_per_token > 0  # in use: nothing happens
+    cache.drop_last_row()
+    cache.release()
+    assert cache.bytes_per_token == 0
+    cache.add_row()
+    fill(cache, 0, 2, 3.0)
+    assert cache.lengths == [2]
+
+
 def test_it_never_grows_beyond_the_context() -> None:
     cache = RowCache(max_rows=1, max_length=300)
     cache.add_row()
