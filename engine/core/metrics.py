@@ -1,5 +1,6 @@
 """An engine's Prometheus text reduced to what the panel shows: counters, gauges, histograms."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
@@ -36,7 +37,7 @@ class MetricNames:
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """One reading of /metrics; label sets (data-parallel engines) are summed."""
+    """One reading of /metrics; label sets (data-parallel engines) are summed, shares averaged."""
 
     at: float
     """Seconds of the reader's monotonic clock."""
@@ -45,36 +46,57 @@ class Scrape:
     """Per histogram: upper bound in seconds -> cumulative count."""
 
 
+_LINE = re.compile(
+    # A label's value may hold braces and commas, and quotes after a backslash.
+    r'([A-Za-z_:][\w:]*)(?:\{((?:[^"{}]|"(?:[^"\\]|\\.)*")*)\})?\s+(\S+)',
+    re.ASCII,
+)
+_BOUND = re.compile(r'(?:^|,)\s*le\s*=\s*"([^"]*)"')
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
 def parse_metrics(text: str, names: MetricNames, *, at: float) -> Scrape:
     """Pick the wanted families out of Prometheus text; a general parser costs 35 times as much.
 
     Lines that cannot be read are skipped: an engine's oddity must not blind the panel.
     """
     scalars_wanted, histograms_wanted = names.scalars(), names.histograms()
-    scalars: dict[str, float] = {}
+    seen: dict[str, list[float]] = {}
     buckets: dict[str, dict[float, float]] = {}
-    for line in text.splitlines():
-        if not line or line[0] == "#":
+    for line in text.split("\n"):
+        # The cheap question first: most lines are of families that nobody asked for.
+        name = line.partition("{")[0].partition(" ")[0]
+        histogram = name[:-7] if name.endswith("_bucket") else ""
+        if name not in scalars_wanted and histogram not in histograms_wanted:
             continue
-        brace = line.find("{")
-        name = line[:brace] if brace >= 0 else line.partition(" ")[0]
-        if name in scalars_wanted:
-            value = _value(line)
-            if value is not None:
-                scalars[name] = scalars.get(name, 0.0) + value
-        elif name.endswith("_bucket") and name[:-7] in histograms_wanted:
-            start = line.find('le="')
-            bound = _number(line[start + 4 : line.find('"', start + 4)]) if start >= 0 else None
-            value = _value(line)
-            if bound is not None and value is not None:
-                counts = buckets.setdefault(name[:-7], {})
-                counts[bound] = counts.get(bound, 0.0) + value
+        parts = _LINE.match(line)
+        value = _number(parts[3]) if parts else None
+        if parts is None or value is None or abs(value) == inf:
+            continue
+        if not histogram:
+            seen.setdefault(name, []).append(value)
+        elif (bound := _bound(parts[2] or "")) is not None:
+            counts = buckets.setdefault(histogram, {})
+            counts[bound] = counts.get(bound, 0.0) + value
+    # A share of each data-parallel engine's own cache: together they are as full as the mean.
+    scalars = {
+        name: sum(values) / len(values) if name in names.kv_cache_used else sum(values)
+        for name, values in seen.items()
+    }
     return Scrape(at, scalars, buckets)
 
 
-def _value(line: str) -> float | None:
-    fields = line[line.rfind("}") + 1 :].split() if "}" in line else line.split()[1:]
-    return _number(fields[0]) if fields else None
+def _bound(labels: str) -> float | None:
+    plain = _BOUND.search(labels)
+    if plain and labels.count('"') > 2:
+        # Another label's value may hold the words `,le="`: look only where labels begin.
+        at = 0
+        for quoted in _QUOTED.finditer(labels):
+            if labels[at : quoted.start()].strip(", \t").rstrip("= \t") == "le":
+                return _number(quoted[0][1:-1])
+            at = quoted.end()
+        return None
+    return _number(plain[1]) if plain else None
 
 
 def _number(text: str) -> float | None:
@@ -82,7 +104,8 @@ def _number(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if value == value else None  # NaN is "not known"
+    # NaN is "not known"; Python's underscores are nobody's numbers.
+    return value if value == value and "_" not in text else None
 
 
 def first_of(scrape: Scrape, names: tuple[str, ...]) -> float | None:

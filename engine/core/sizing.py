@@ -37,7 +37,8 @@ def size(
     if used not in BYTES or stored not in BYTES:
         return Needs()
     weights = None
-    if stored_bytes is not None:
+    # Packed weights have fewer bytes than parameters: their size tells nothing.
+    if stored_bytes is not None and not config.get("quantization_config"):
         parameters = stored_bytes // BYTES[stored]
         weights = parameters * BYTES[used]
         if weight_only == "int8":
@@ -55,8 +56,7 @@ def size(
 
 
 def _kv_bytes_per_token(config: Mapping[str, object], element_bytes: int) -> int | None:
-    exotic = ("kv_lora_rank", "layer_types", "sliding_window")
-    if any(config.get(key) for key in exotic):
+    if not _plain_attention(config):
         return None
     layers, heads = _number(config, "num_hidden_layers"), _number(config, "num_attention_heads")
     if not layers or not heads:
@@ -66,6 +66,16 @@ def _kv_bytes_per_token(config: Mapping[str, object], element_bytes: int) -> int
     return layers * 2 * kv_heads * head_dim * element_bytes or None
 
 
+def _plain_attention(config: Mapping[str, object]) -> bool:
+    """Whether every layer keeps keys and values of all tokens."""
+    kinds = config.get("layer_types")
+    if isinstance(kinds, list) and any(kind != "full_attention" for kind in kinds):
+        return False
+    # Some configs carry a window that they do not use.
+    windowed = config.get("sliding_window") and config.get("use_sliding_window") is not False
+    return not windowed and not config.get("kv_lora_rank")
+
+
 def _number(config: Mapping[str, object], key: str) -> int:
     value = config.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
