@@ -15,9 +15,13 @@ def read_cpu_times(root: HostRoot) -> Times:
         name, *ticks = line.split()
         if name == "cpu" or len(ticks) < 5:
             continue
-        user, nice, system, idle, iowait, *rest = map(int, ticks)
+        try:
+            pu = int(name[3:])
+            user, nice, system, idle, iowait, *rest = map(int, ticks)
+        except ValueError:
+            continue
         busy = user + nice + system + sum(rest[:3])
-        times[int(name[3:])] = (busy, busy + idle + iowait)
+        times[pu] = (busy, busy + idle + iowait)
     return times
 
 

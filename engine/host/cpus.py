@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from engine.core.cpuset import CpuSet
 from engine.core.topology import Missing
+from engine.host.lists import read_index, read_list, read_mask
 from engine.host.root import HostRoot
 
 FOLDER = "sys/devices/system/cpu"
@@ -17,6 +18,8 @@ class CoreFacts:
     package: int | None
     core_id: int | None
     pus: CpuSet
+    kind: str | None
+    """performance, efficiency, or None where the kernel makes no difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ def read_cpus(root: HostRoot) -> CpuFacts:
     present = CpuSet(
         int(match.group(1))
         for name in root.names(FOLDER)
-        if (match := re.fullmatch(r"cpu(\d+)", name))
+        if (match := re.fullmatch(r"cpu([0-9]{1,6})", name))
     )
     online = read_list(root, f"{FOLDER}/online")
     if online is None:
@@ -47,14 +50,20 @@ def read_cpus(root: HostRoot) -> CpuFacts:
             or root.text(f"{FOLDER}/cpu{pu}/online") == "1"
         )
         missing.append(Missing(f"{FOLDER}/online", "no readable list; asked each PU instead"))
+    hybrid = {
+        "performance": read_list(root, "sys/devices/cpu_core/cpus") or CpuSet(),
+        "efficiency": read_list(root, "sys/devices/cpu_atom/cpus") or CpuSet(),
+    }
     cores: dict[CpuSet, CoreFacts] = {}
     seen: set[int] = set()
     for pu in online:
         if pu in seen:
             continue
         folder = f"{FOLDER}/cpu{pu}/topology"
-        siblings = read_list(root, f"{folder}/thread_siblings_list") or read_list(
-            root, f"{folder}/core_cpus_list"
+        siblings = (
+            read_list(root, f"{folder}/thread_siblings_list")
+            or read_list(root, f"{folder}/core_cpus_list")
+            or read_mask(root, f"{folder}/thread_siblings")
         )
         if siblings is None or pu not in siblings:
             missing.append(Missing(f"{folder}/thread_siblings_list", "taken as a core of one PU"))
@@ -65,24 +74,9 @@ def read_cpus(root: HostRoot) -> CpuFacts:
         if package is None:
             missing.append(Missing(f"{folder}/physical_package_id", "the kernel does not tell"))
         core_id = read_index(root, f"{folder}/core_id")
-        cores[siblings] = CoreFacts(package, core_id, siblings)
+        cores[siblings] = CoreFacts(package, core_id, siblings, _kind(siblings, hybrid))
     return CpuFacts(online, present - online, tuple(cores.values()), tuple(missing))
 
 
-def read_list(root: HostRoot, name: str) -> CpuSet | None:
-    """A kernel list file; None where it is absent or not a list."""
-    text = root.text(name)
-    if text is None:
-        return None
-    try:
-        return CpuSet.parse(text)
-    except ValueError:
-        return None
-
-
-def read_index(root: HostRoot, name: str) -> int | None:
-    """A number; the kernel writes -1 (old ones 65535) for "not told", which is None here."""
-    text = root.text(name)
-    if text is None or not text.isascii() or not text.isdigit():
-        return None
-    return None if int(text) == 65535 else int(text)
+def _kind(pus: CpuSet, hybrid: dict[str, CpuSet]) -> str | None:
+    return next((kind for kind, members in hybrid.items() if pus & members), None)

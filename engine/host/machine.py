@@ -23,9 +23,12 @@ def read_machine(root: HostRoot) -> Machine:
             core_id=core.core_id,
             numa_nodes=NodeSet(node.os_index for node in numa_nodes if node.cpus & core.pus),
             pus=core.pus,
+            kind=core.kind,
         )
         for core in sorted(cpus.cores, key=lambda core: (core.package or 0, min(core.pus)))
     )
+    if not cores:
+        missing.append(Missing("cores", "the kernel tells no online PU"))
     allowed_pus, allowed_nodes = _allowed(root, missing)
     every_node = NodeSet(node.os_index for node in numa_nodes)
     packages = {core.package for core in cores if core.package is not None}

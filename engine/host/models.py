@@ -55,16 +55,23 @@ def find_model(wished: str, *, base: Path, bundled: Path) -> Model:
                 do=f"Run `slotdeck models prepare {name}` once",
             )
         return _described(wished, path)
-    path = Path(wished).expanduser()
-    if not path.is_absolute() and (base / path).is_dir():
-        path = base / path
-    if path.is_dir():
-        return _described(wished, path.resolve())
-    looks_local = wished.startswith((".", "/", "~")) or wished.count("/") != 1
-    if looks_local:
+    try:
+        # A relative directory is relative to the layout, wherever the reader of it runs.
+        path = base / Path(wished).expanduser()
+        if path.is_dir():
+            return _described(wished, path.resolve())
+    except (OSError, RuntimeError, ValueError) as error:
+        # Not allowed, too long, or the home of a user that there is not.
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise ControlError(
+            what=f"Model {wished!r} cannot be used",
+            why=reason or str(error),
+            do="Correct the path, or name a hub id like owner/name",
+        ) from None
+    if wished.startswith((".", "/", "~")) or wished.count("/") != 1:
         raise ControlError(
             what=f"Model {wished!r} was not found",
-            why=f"there is no directory {path if path.is_absolute() else base / path}",
+            why=f"there is no directory {path}",
             do="Correct the path, or name a hub id like owner/name",
         )
     return Model(wished, None, None, None)
@@ -79,7 +86,7 @@ def _described(wished: str, path: Path) -> Model:
         )
     try:
         config = json.loads((path / "config.json").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         config = None
     weights = sum(file.stat().st_size for file in path.glob("*.safetensors"))
     return Model(wished, path, config if isinstance(config, dict) else None, weights or None)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from engine.core.cpuset import CpuSet
 from engine.core.topology import Missing
+from engine.host.lists import read_list, read_mask
 from engine.host.root import HostRoot
 
 FOLDER = "sys/devices/system/node"
@@ -36,21 +37,18 @@ def read_nodes(root: HostRoot) -> NodesFacts:
     found = sorted(
         int(match.group(1))
         for name in root.names(FOLDER)
-        if (match := re.fullmatch(r"node(\d+)", name))
+        if (match := re.fullmatch(r"node([0-9]{1,5})", name))
     )
     for index in found:
-        cpus = CpuSet()
-        text = root.text(f"{FOLDER}/node{index}/cpulist")
-        try:
-            cpus = CpuSet.parse(text or "")
-        except ValueError:
-            text = None
-        if text is None:
+        cpus = read_list(root, f"{FOLDER}/node{index}/cpulist")
+        if cpus is None:
+            cpus = read_mask(root, f"{FOLDER}/node{index}/cpumap")
+        if cpus is None:
             missing.append(Missing(f"{FOLDER}/node{index}/cpulist", "no readable list"))
         memory = meminfo(root, index).get("MemTotal")
         if memory is None:
             missing.append(Missing(f"{FOLDER}/node{index}/meminfo", "no MemTotal"))
-        nodes.append(NodeFacts(index, cpus, memory))
+        nodes.append(NodeFacts(index, cpus or CpuSet(), memory))
         rows.append(_distance_row(root, index))
     distances = tuple(row for row in rows if row is not None and len(row) == len(found))
     if found and len(distances) != len(found):
@@ -62,7 +60,7 @@ def read_nodes(root: HostRoot) -> NodesFacts:
 
 def _distance_row(root: HostRoot, index: int) -> tuple[int, ...] | None:
     words = (root.text(f"{FOLDER}/node{index}/distance") or "").split()
-    if not words or not all(word.isascii() and word.isdigit() for word in words):
+    if not words or not all(re.fullmatch(r"[0-9]{1,6}", word) for word in words):
         return None
     return tuple(int(word) for word in words)
 
@@ -72,7 +70,7 @@ def meminfo(root: HostRoot, index: int) -> dict[str, int]:
     return {
         match.group(1): int(match.group(2)) * 1024
         for match in re.finditer(
-            r"^Node \d+ ([\w()]+):\s+(\d+) kB$",
+            r"^Node [0-9]+ ([\w()]+):[ \t]+([0-9]{1,15}) kB$",
             root.text(f"{FOLDER}/node{index}/meminfo") or "",
             re.MULTILINE,
         )
@@ -84,6 +82,6 @@ def numastat(root: HostRoot, index: int) -> dict[str, int]:
     counters: dict[str, int] = {}
     for line in (root.text(f"{FOLDER}/node{index}/numastat") or "").splitlines():
         name, _, value = line.partition(" ")
-        if value.strip().isdigit():
+        if re.fullmatch(r"[0-9]{1,20}", value.strip()):
             counters[name] = int(value)
     return counters

@@ -38,6 +38,8 @@ def _call(name: str, *arguments: object) -> int:
 def set_memory_policy(policy: str, nodes: NodeSet) -> None:
     """Set the calling thread's policy; what it starts inherits it. Raises OSError."""
     mask = (ctypes.c_ulong * (_MASK_BITS // 64))()
+    if any(node >= _MASK_BITS for node in nodes):
+        raise OSError(errno.EINVAL, f"NUMA node {max(nodes)} is larger than any kernel has")
     for node in nodes:
         mask[node // 64] |= 1 << (node % 64)
     needs_nodes = policy in ("bind", "preferred", "interleave")

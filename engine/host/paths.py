@@ -25,12 +25,12 @@ class Paths:
     def of(cls, environment: Mapping[str, str]) -> "Paths":
         """Paths for this environment (the XDG base directory specification)."""
         uid = os.getuid()
-        home = Path(environment.get("HOME") or pwd.getpwuid(uid).pw_dir)
-        runtime = environment.get("XDG_RUNTIME_DIR")
+        home = _absolute(environment, "HOME") or _home(uid)
+        runtime = _absolute(environment, "XDG_RUNTIME_DIR")
         return cls(
-            runtime=Path(runtime, "slotdeck") if runtime else Path(f"/tmp/slotdeck-{uid}"),
-            state=Path(environment.get("XDG_STATE_HOME") or home / ".local/state", "slotdeck"),
-            cache=Path(environment.get("XDG_CACHE_HOME") or home / ".cache", "slotdeck"),
+            runtime=runtime / "slotdeck" if runtime else Path(f"/tmp/slotdeck-{uid}"),
+            state=(_absolute(environment, "XDG_STATE_HOME") or home / ".local/state") / "slotdeck",
+            cache=(_absolute(environment, "XDG_CACHE_HOME") or home / ".cache") / "slotdeck",
         )
 
     @property
@@ -84,3 +84,16 @@ class Paths:
                 why="it is a link, or belongs to somebody else, or everybody may write to it",
                 do="Remove it, or name another place in XDG_RUNTIME_DIR and XDG_STATE_HOME",
             )
+
+
+def _absolute(environment: Mapping[str, str], name: str) -> Path | None:
+    """The specification says that a relative path is to be ignored."""
+    path = environment.get(name, "")
+    return Path(path) if path.startswith("/") else None
+
+
+def _home(uid: int) -> Path:
+    try:
+        return Path(pwd.getpwuid(uid).pw_dir)
+    except KeyError:  # a container's user without an entry
+        return Path(f"/tmp/slotdeck-home-{uid}")

@@ -1,5 +1,7 @@
 """TCP ports that somebody listens on, from /proc/net/tcp and tcp6 (proc_net(5))."""
 
+import re
+
 from engine.host.root import HostRoot
 
 _LISTEN = "0A"
@@ -12,5 +14,7 @@ def listening_ports(root: HostRoot) -> frozenset[int]:
         for line in (root.text(name) or "").splitlines()[1:]:
             fields = line.split()
             if len(fields) > 3 and fields[3] == _LISTEN:
-                ports.add(int(fields[1].rpartition(":")[2], 16))
+                port = fields[1].rpartition(":")[2]
+                if re.fullmatch(r"[0-9A-Fa-f]{1,4}", port):
+                    ports.add(int(port, 16))
     return frozenset(ports)

@@ -122,7 +122,7 @@ def thread_affinities(root: HostRoot, pid: int) -> dict[int, CpuSet]:
     affinities: dict[int, CpuSet] = {}
     for name in root.names(f"proc/{pid}/task"):
         status = root.text(f"proc/{pid}/task/{name}/status") or ""
-        match = re.search(r"^Cpus_allowed_list:\s*([\d,-]+)$", status, re.MULTILINE)
+        match = re.search(r"^Cpus_allowed_list:[ \t]*([0-9,-]+)$", status, re.MULTILINE)
         if match:
             affinities[int(name)] = CpuSet.parse(match.group(1))
     return affinities

@@ -6,6 +6,9 @@ from pathlib import Path
 LARGEST_FILE = 4 << 20
 """No kernel file that we read is larger; a longer one is cut, not swallowed."""
 
+_AROUND = " \t\r\n\0"
+"""Some kernels end a list with a NUL after the new line."""
+
 
 @dataclass(frozen=True, slots=True)
 class HostRoot:
@@ -22,8 +25,9 @@ class HostRoot:
         """The file's text, or None where this kernel does not have it or does not let us read."""
         try:
             with (self.path / name).open("rb") as file:
-                return file.read(LARGEST_FILE).decode("utf-8", "replace").strip()
-        except OSError:  # absent, a directory, EIO of an offline device: all are "not told"
+                return file.read(LARGEST_FILE).decode("utf-8", "replace").strip(_AROUND)
+        except (OSError, ValueError):
+            # Absent, a directory, EIO of an offline device, a name with a NUL: all "not told".
             return None
 
     def names(self, folder: str) -> tuple[str, ...]:
