@@ -6,6 +6,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
+from rich.console import RenderableType
+from textual._compositor import ChopsUpdate
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 from textual.worker import Worker, WorkerState
@@ -15,8 +17,9 @@ from engine.core.errors import ControlError
 from engine.core.status import Happening, Snapshot
 from tui.actions import ACTIONS
 from tui.backpressure import terminal_is_behind
+from tui.exact_update import ExactUpdate
 from tui.hangup import hung_up
-from tui.messages import ConnectionChanged, MachineRead, SnapshotArrived
+from tui.messages import ConnectionChanged, LookAgain, MachineRead, SnapshotArrived
 from tui.present.glyphs import ASCII, UNICODE
 from tui.present.happenings import fresh
 from tui.present.text import clean
@@ -82,6 +85,11 @@ class SlotdeckApp(App[None]):
         if self._terminal is not None and hung_up(self._terminal):
             self.exit()
 
+    def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
+        if type(renderable) is ChopsUpdate:
+            renderable = ExactUpdate.of(renderable)
+        super()._display(screen, renderable)
+
     # The service
 
     async def _follow(self) -> None:
@@ -115,12 +123,16 @@ class SlotdeckApp(App[None]):
     def on_snapshot_arrived(self, message: SnapshotArrived) -> None:
         if terminal_is_behind(self):
             if self._late is None:
-                self.set_timer(CATCH_UP_S, self._catch_up)
+                # Not set_timer: Textual drops a timer that is already due when its task starts,
+                # which is just what a busy terminal brings about.
+                loop = asyncio.get_running_loop()
+                loop.call_later(CATCH_UP_S, self.post_message, LookAgain())
             self._late = message
             return
+        self._late = None  # an older one that waited is worth nothing now
         self._take(message)
 
-    def _catch_up(self) -> None:
+    def on_look_again(self) -> None:
         message, self._late = self._late, None
         if message:
             self.on_snapshot_arrived(message)

@@ -21,6 +21,11 @@ class SnapshotArrived(Message, bubble=False):
 
 
 @dataclass
+class LookAgain(Message, bubble=False):
+    """The terminal was behind; perhaps it has caught up."""
+
+
+@dataclass
 class MachineRead(Message, bubble=False):
     """The machine's facts for the revision of the newest snapshot."""
 

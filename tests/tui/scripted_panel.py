@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from engine.control import Change, Offer
 from engine.core.status import Happening, LoadStatus, State
-from tests.tui.machines import HUGE, SERVER, SMALL, odd
+from tests.tui.machines import HUGE, SERVER, SMALL, made, odd
 from tests.tui.scripted_control import (
     ScriptedControl,
     instance,
@@ -22,7 +22,13 @@ from tests.tui.scripted_control import (
     usual_offer,
 )
 
-MACHINES = {"small": SMALL, "server": SERVER, "huge": HUGE, "odd": odd()}
+MACHINES = {
+    "small": SMALL,
+    "server": SERVER,
+    "middle": made(2, 2, 32, smt=2),
+    "huge": HUGE,
+    "odd": odd(),
+}
 
 
 class PlayedControl(ScriptedControl):
@@ -52,22 +58,23 @@ class PlayedControl(ScriptedControl):
             replace(now, instances=tuple(instances), load=load, happenings=(*now.happenings, told))
         )
 
-    async def wander(self, every_s: float) -> None:
-        """New loads at a steady rate."""
+    async def wander(self, every_s: float, times: int) -> None:
+        """New loads at a steady rate; the last one comes with a sign in the header."""
         dice = random.Random(7)
-        while True:
+        for left in range(times, -1, -1):
             await asyncio.sleep(every_s)
             now = self.its_snapshots[-1]
             busy = tuple(
                 min(1.0, max(0.0, (old or 0.0) + dice.uniform(-0.2, 0.2))) for old in now.pus_busy
             )
-            self.tell(replace(now, pus_busy=busy))
+            load = now.load if left else LoadStatus(("a", "b", "c"), 3, 7, 600.0)
+            self.tell(replace(now, pus_busy=busy, load=load))
 
 
 def build(args: argparse.Namespace) -> PlayedControl:
     machine = MACHINES[args.machine]
     instances = two_instances()
-    if args.machine in ("server", "huge"):
+    if args.machine in ("server", "middle", "huge"):
         half = len(machine.cores) // 2
         node = str(machine.numa_nodes[0].cpus)
         instances = (
@@ -92,7 +99,7 @@ async def play(args: argparse.Namespace) -> int:
     )
     if args.ignore_hangup:
         asyncio.get_running_loop().call_later(0.5, signal.signal, signal.SIGHUP, signal.SIG_IGN)
-    wandering = asyncio.create_task(control.wander(args.every)) if args.every else None
+    wandering = asyncio.create_task(control.wander(args.every, args.times)) if args.every else None
     try:
         return await run(app)
     finally:
@@ -107,6 +114,7 @@ def main() -> int:
     parser.add_argument("--ascii", action="store_true")
     parser.add_argument("--readonly", action="store_true")
     parser.add_argument("--ignore-hangup", action="store_true", help="no signal when it goes away")
+    parser.add_argument("--times", type=int, default=10**9, help="how many new loads")
     parser.add_argument("--every", type=float, default=0.0, help="seconds between new loads")
     return asyncio.run(play(parser.parse_args()))
 

@@ -1,12 +1,14 @@
 """The panel as a process on a real terminal: raw mouse bytes, signals, hang-ups, sizes."""
 
 import os
+import select
 import signal
 import time
 
 import pytest
 
 from tests.tui.terminal import RESTORES, Terminal, mouse
+from tui.__main__ import main
 
 PANEL = "tests/tui/scripted_panel.py"
 FIRST = "ready on http://127.0.0.1:8001"
@@ -124,6 +126,40 @@ def test_a_storm_of_resizes() -> None:
         assert terminal.status == 0
 
 
+@pytest.mark.parametrize("machine", ["server", "huge"])
+def test_cells_written_alone_make_the_same_screen_as_a_full_repaint(machine: str) -> None:
+    changes = ("--machine", machine, "--every", "0.05", "--times", "20")
+    with Terminal(PANEL, *changes, size=(150, 50)) as terminal:
+        terminal.until("load on: 9 streams")
+        while terminal.read(0.3) and select.select([terminal.fd], [], [], 0.3)[0]:
+            pass  # what follows the header in the same frame
+        by_cells = cells(terminal)
+        terminal.resize(120, 50)  # cuts the right end off, until it is all painted anew
+        terminal.until("x Stop")
+        terminal.resize(150, 50)
+        terminal.until(lambda: cells(terminal) == by_cells)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (150, 50)], ids=["80x24", "150x50"])
+def test_an_idle_panel_writes_next_to_nothing(size: tuple[int, int]) -> None:
+    """A map that scrolls must not lay itself out again and again."""
+    with Terminal(PANEL, "--machine", "huge", size=size) as terminal:
+        terminal.until(FIRST)
+        terminal.until("old")  # by then nothing has come for three seconds
+        before, end = len(terminal.raw), time.monotonic() + 1.5
+        while time.monotonic() < end:
+            terminal.read()
+        assert len(terminal.raw) - before < 4_000
+
+
+def cells(terminal: Terminal) -> list[list[tuple[str, str, str]]]:
+    buffer, size = terminal.screen.buffer, terminal.screen
+    return [
+        [(c.data, c.fg, c.bg) for c in (buffer[y][x] for x in range(size.columns))]
+        for y in range(1, size.lines)  # the header tells an age
+    ]
+
+
 def test_ascii() -> None:
     with Terminal(PANEL, "--ascii") as terminal:
         terminal.until("* ready")
@@ -131,6 +167,18 @@ def test_ascii() -> None:
         assert any("+- NUMA 0" in line for line in shown)
         terminal.write(b"qq")
         terminal.until(terminal.ended)
+
+
+def test_a_layout_that_cannot_be_read() -> None:
+    with Terminal("-m", "tui", "/no/such/layout.toml") as terminal:
+        terminal.until(terminal.ended)
+        assert terminal.status == 2
+        assert b"cannot read the layout /no/such/layout.toml" in terminal.raw
+
+
+def test_no_panel_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 1
+    assert "slotdeck status --watch" in capsys.readouterr().err
 
 
 def test_no_panel_on_a_dumb_terminal() -> None:

@@ -10,6 +10,7 @@ from textual.strip import Strip
 
 from tui.messages import InstanceSelected
 from tui.present.badges import badges
+from tui.present.changes import changed_runs
 from tui.present.glyphs import Glyphs, spelled
 from tui.present.ink import Line, Span
 from tui.present.instance_row import fitting, head_row, instance_row
@@ -68,7 +69,10 @@ class InstanceTable(ScrollView, can_focus=True):
             return
         for at, (old, new) in enumerate(zip(self._rows, rows, strict=True)):
             if old != new:
-                self.refresh(Region(0, at + 1 - self.scroll_offset.y, width, 1))
+                y = at + 1 - self.scroll_offset.y
+                if 0 < y < self.size.height:
+                    for x, size in changed_runs(old, new):
+                        self.refresh(Region(x, y, size, 1))
         self._rows = rows
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:

@@ -10,6 +10,7 @@ from textual.strip import Strip
 
 from engine.core.topology import Machine
 from tui.messages import SlotAimed, SlotChosen
+from tui.present.changes import changed_runs
 from tui.present.glyphs import Glyphs, spelled
 from tui.present.ink import Line, Span, cut
 from tui.present.map_cells import map_row
@@ -22,6 +23,7 @@ from tui.widgets.palette import Palette
 
 SHARE_OF_SCREEN = 0.45
 """How much of the screen's height the map may ask for."""
+MOST_PLANS = 16
 
 
 class MachineMap(ScrollView, can_focus=True):
@@ -42,7 +44,8 @@ class MachineMap(ScrollView, can_focus=True):
         self._glyphs = glyphs
         self._view = View()
         self._plan: Plan | None = None
-        self._planned = (0, 0, 0)
+        self._plans: dict[tuple[int, int], Plan] = {}
+        """By width and rows allowed; layout asks for several."""
         self._scene: Scene | None = None
         self._painted: dict[int, Line] = {}
         self._said: Line = ()
@@ -58,7 +61,8 @@ class MachineMap(ScrollView, can_focus=True):
         new_machine = view.machine is not self._view.machine
         self._view = view
         if new_machine:
-            self._plan = None
+            self._plans.clear()
+            self._arrange()
             self.refresh(layout=True)
         self._redraw()
 
@@ -86,10 +90,14 @@ class MachineMap(ScrollView, can_focus=True):
             return
         top, width = self.scroll_offset.y, self.size.width
         for y in range(top, min(plan.height, top + self.size.height)):
-            if self._painted.get(y) != (line := map_row(plan, self._scene, y)):
-                self._painted[y] = line
-                # Whole rows: Textual would draw from the row's start anyway.
-                self.refresh(Region(0, y - top, width, 1))
+            line = map_row(plan, self._scene, y)
+            old = self._painted.get(y)
+            if old == line:
+                continue
+            self._painted[y] = line
+            runs = [(0, width)] if old is None else changed_runs(old, line)
+            for x, size in runs:
+                self.refresh(Region(x, y - top, size, 1))
         for y in [y for y in self._painted if not top <= y < top + self.size.height]:
             del self._painted[y]
 
@@ -106,33 +114,40 @@ class MachineMap(ScrollView, can_focus=True):
 
     # Where everything stands
 
-    def _fit(self, machine: Machine, width: int, budget: int) -> Plan:
-        if self._plan is None or self._planned != (id(machine), width, budget):
-            self._plan = map_plan(machine, width, budget)
-            self._planned = (id(machine), width, budget)
-            self._painted.clear()
-            self.virtual_size = Size(width, self._plan.height)
-            if self._plan.area(self.cursor) is None:
-                self.cursor = first_slot(self._plan)
-        return self._plan
-
-    def _budget(self, screen_height: int) -> int:
-        return max(4, int(screen_height * SHARE_OF_SCREEN) - 2)
+    def _plan_for(self, machine: Machine, width: int) -> Plan:
+        budget = max(4, int(self.app.size.height * SHARE_OF_SCREEN) - 2)
+        key = (width, budget)
+        if key not in self._plans:
+            if len(self._plans) > MOST_PLANS:
+                self._plans.clear()
+            self._plans[key] = map_plan(machine, width, budget)
+        return self._plans[key]
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        # Only asks: a widget that changes while it is measured is laid out for ever.
         if self._view.machine is None:
             return 3
-        budget = self._budget(viewport.height)
-        plan = self._fit(self._view.machine, width, budget)
-        if plan.height > budget:  # its scrollbar takes a column
-            plan = self._fit(self._view.machine, width - 1, budget)
-        return min(plan.height, budget)
+        budget = max(4, int(viewport.height * SHARE_OF_SCREEN) - 2)
+        return min(self._plan_for(self._view.machine, width).height, budget)
 
     def on_resize(self) -> None:
-        if self._view.machine is not None:
-            self._fit(self._view.machine, self.size.width, self._budget(self.app.size.height))
-        self._painted.clear()
+        self._arrange()
         self._redraw()
+
+    def _arrange(self) -> None:
+        """Take the plan for the width there is."""
+        machine, width = self._view.machine, self.size.width
+        if machine is None or not width:
+            return
+        plan = self._plan_for(machine, width)
+        if plan is self._plan:
+            return
+        self._plan = plan
+        self._painted.clear()
+        self.virtual_size = Size(width, plan.height)
+        if plan.area(self.cursor) is None:
+            self.cursor = first_slot(plan)
+        self.refresh()
 
     def render_line(self, y: int) -> Strip:
         width = self.size.width
