@@ -60,20 +60,21 @@ def parse_metrics(text: str, names: MetricNames, *, at: float) -> Scrape:
 
     Lines that cannot be read are skipped: an engine's oddity must not blind the panel.
     """
-    scalars_wanted, histograms_wanted = names.scalars(), names.histograms()
+    buckets_wanted = {f"{name}_bucket": name for name in names.histograms()}
+    wanted = names.scalars() | buckets_wanted.keys()
     seen: dict[str, list[float]] = {}
     buckets: dict[str, dict[float, float]] = {}
     for line in text.split("\n"):
         # The cheap question first: most lines are of families that nobody asked for.
         name = line.partition("{")[0].partition(" ")[0]
-        histogram = name[:-7] if name.endswith("_bucket") else ""
-        if name not in scalars_wanted and histogram not in histograms_wanted:
+        if name not in wanted:
             continue
         parts = _LINE.match(line)
         value = _number(parts[3]) if parts else None
         if parts is None or value is None or abs(value) == inf:
             continue
-        if not histogram:
+        histogram = buckets_wanted.get(name)
+        if histogram is None:
             seen.setdefault(name, []).append(value)
         elif (bound := _bound(parts[2] or "")) is not None:
             counts = buckets.setdefault(histogram, {})

@@ -6,6 +6,7 @@ from pathlib import Path
 LARGEST_FILE = 4 << 20
 """No kernel file that we read is larger; a longer one is cut, not swallowed."""
 
+_PIECE = 64 << 10
 _AROUND = " \t\r\n\0"
 """Some kernels end a list with a NUL after the new line."""
 
@@ -24,8 +25,12 @@ class HostRoot:
     def text(self, name: str) -> str | None:
         """The file's text, or None where this kernel does not have it or does not let us read."""
         try:
-            with (self.path / name).open("rb") as file:
-                return file.read(LARGEST_FILE).decode("utf-8", "replace").strip(_AROUND)
+            with (self.path / name).open("rb", buffering=0) as file:
+                data = b""
+                # By pieces: /proc/sys answers ENOMEM to a reader who asks for megabytes at once.
+                while len(data) < LARGEST_FILE and (piece := file.read(_PIECE)):
+                    data += piece
+            return data.decode("utf-8", "replace").strip(_AROUND)
         except (OSError, ValueError):
             # Absent, a directory, EIO of an offline device, a name with a NUL: all "not told".
             return None

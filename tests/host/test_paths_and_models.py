@@ -1,0 +1,140 @@
+"""Where slotdeck writes, and where models are found."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from engine.core.errors import ControlError
+from engine.host.models import BUNDLED, find_model
+from engine.host.paths import Paths
+
+
+def test_the_xdg_variables_are_followed() -> None:
+    told = {"HOME": "/home/u", "XDG_RUNTIME_DIR": "/run/user/7"}
+    paths = Paths.of({**told, "XDG_STATE_HOME": "/s", "XDG_CACHE_HOME": "/c"})
+    assert (str(paths.runtime), str(paths.state), str(paths.cache)) == (
+        *("/run/user/7/slotdeck", "/s/slotdeck"),
+        "/c/slotdeck",
+    )
+    assert paths.socket.parent == paths.lock.parent == paths.runtime
+    assert paths.instance("a").is_relative_to(paths.state)
+
+
+def test_without_them_the_home_is_used_and_relative_ones_are_ignored() -> None:
+    plain = Paths.of({"HOME": "/home/u"})
+    assert str(plain.runtime) == f"/tmp/slotdeck-{os.getuid()}"
+    assert (str(plain.state), str(plain.cache)) == (
+        *("/home/u/.local/state/slotdeck",),
+        "/home/u/.cache/slotdeck",
+    )
+    odd = {
+        "HOME": "/home/u",
+        "XDG_RUNTIME_DIR": "run",
+        "XDG_STATE_HOME": "",
+        "XDG_CACHE_HOME": ".",
+    }
+    assert Paths.of(odd) == plain
+    assert Paths.of({}).state.is_absolute()
+
+
+def paths_in(folder: Path) -> Paths:
+    return Paths.of(
+        {"HOME": str(folder), "XDG_RUNTIME_DIR": str(folder / "run")},
+    )
+
+
+def test_folders_are_made_private(tmp_path: Path) -> None:
+    paths = paths_in(tmp_path)
+    paths.prepare()
+    paths.runtime.chmod(0o755)
+    paths.prepare()
+    for folder in (paths.runtime, paths.state):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run/slotdeck").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ControlError, match="is not safe: it is a link"):
+        paths_in(tmp_path).prepare()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a foreign folder")
+def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run/slotdeck").mkdir(parents=True)
+    os.chown(tmp_path / "run/slotdeck", 65534, 65534)
+    with pytest.raises(ControlError, match="belongs to somebody else"):
+        paths_in(tmp_path).prepare()
+
+
+@pytest.mark.parametrize("name", ["run", "run/slotdeck"])
+def test_a_file_in_the_way_is_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("")
+    with pytest.raises(ControlError, match="cannot be used"):
+        paths_in(tmp_path).prepare()
+
+
+def model_in(folder: Path, config: str = '{"num_hidden_layers": 2}') -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(config)
+    (folder / "model.safetensors").write_bytes(b"x" * 10)
+    (folder / "more.safetensors").write_bytes(b"x" * 5)
+    return folder
+
+
+def test_a_directory_relative_to_the_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_in(tmp_path / "layouts/models/m")
+    model_in(tmp_path / "elsewhere/only-here")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    base = tmp_path / "layouts"
+    model = find_model("models/m", base=base, bundled=tmp_path)
+    assert model.path == tmp_path / "layouts/models/m"
+    assert model.argument == str(model.path)
+    assert model.config == {"num_hidden_layers": 2}
+    assert model.weights_bytes == 15
+    # What stands in the caller's own directory means nothing to a service elsewhere.
+    with pytest.raises(ControlError, match="was not found"):
+        find_model("./only-here", base=base, bundled=tmp_path)
+
+
+def test_a_bundled_model(tmp_path: Path) -> None:
+    name = next(iter(BUNDLED))
+    with pytest.raises(ControlError, match=f"slotdeck models prepare {name}"):
+        find_model(f"bundled:{name}", base=tmp_path, bundled=tmp_path)
+    model_in(tmp_path / name)
+    assert find_model(f"bundled:{name}", base=tmp_path, bundled=tmp_path).path == tmp_path / name
+    with pytest.raises(ControlError, match="There is no bundled model 'nope'"):
+        find_model("bundled:nope", base=tmp_path, bundled=tmp_path)
+
+
+def test_a_hub_id_is_left_to_the_engine(tmp_path: Path) -> None:
+    model = find_model("owner/name", base=tmp_path, bundled=tmp_path)
+    assert (model.argument, model.path, model.config) == ("owner/name", None, None)
+
+
+@pytest.mark.parametrize(
+    "wished",
+    [
+        *("", "nope", "./nope", "/nope/at/all", "~/nope", "~nobody-of-that-name/x", "a/b/c"),
+        *("x" * 5000, "a\0b", "bundled:", "/dev/null"),
+    ],
+)
+def test_what_is_not_there_is_told(tmp_path: Path, wished: str) -> None:
+    with pytest.raises(ControlError) as caught:
+        find_model(wished, base=tmp_path, bundled=tmp_path)
+    assert caught.value.why
+    assert caught.value.do
+
+
+def test_a_directory_without_a_config_or_with_a_broken_one(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ControlError, match=r"has no config\.json"):
+        find_model("empty", base=tmp_path, bundled=tmp_path)
+    for number, config in enumerate(("{", "[1]", "[" * 100_000, "\xff")):
+        model_in(tmp_path / f"broken-{number}", config)
+        assert find_model(f"broken-{number}", base=tmp_path, bundled=tmp_path).config is None
