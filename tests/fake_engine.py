@@ -10,16 +10,12 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-
-HELD = (
-    "import socket, sys, time; "
-    "s = socket.create_server(('127.0.0.1', int(sys.argv[1])), reuse_port=True)"
-)
 
 
 def arguments() -> argparse.Namespace:
@@ -166,17 +162,30 @@ def flood(count: int) -> None:
         count -= len(block)
 
 
-def escape(port: int | None) -> None:
+def escape(listener: int | None) -> None:
     """A child of a child in a session of its own, whose parent has ended."""
-    code = "import time; time.sleep(600)" if port is None else f"{HELD}; time.sleep(600)"
-    words = [sys.executable, "-S", "-c", code, str(port)]
-    launch = f"import subprocess; subprocess.Popen({words!r}, start_new_session=True)"
-    subprocess.run([sys.executable, "-S", "-c", launch], check=True)
+    words = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
+    held = () if listener is None else (listener,)
+    launch = (
+        "import subprocess; "
+        f"subprocess.Popen({words!r}, start_new_session=True, pass_fds={held!r})"
+    )
+    subprocess.run([sys.executable, "-S", "-c", launch], check=True, pass_fds=held)
 
 
 def write_fds(path: Path) -> None:
-    shown = [f"{fd} {os.readlink(f'/proc/self/fd/{fd}')}" for fd in (0, 1, 2)]
-    path.write_text("\n".join([*shown, " ".join(os.listdir("/proc/self/fd"))]))
+    """One open descriptor a line, with what it is."""
+    folder = Path("/proc/self/fd")
+    shown = [f"{name} {target(folder / name)}" for name in sorted(os.listdir(folder))]  # noqa: PTH208
+    path.write_text("\n".join(shown))
+
+
+def target(link: Path) -> str:
+    return str(link.readlink()) if link.is_symlink() else "closed by now"
+
+
+def say(*words: object) -> None:
+    print(*words, flush=True)  # noqa: T201 - a server's log
 
 
 def spin() -> None:
@@ -184,33 +193,40 @@ def spin() -> None:
         pass
 
 
-async def main(options: argparse.Namespace) -> int:
-    print("fake engine, pid", os.getpid(), flush=True)
+def prepare(options: argparse.Namespace) -> socket.socket:
+    """Everything before the first connection."""
+    if options.write_fds is not None:
+        write_fds(options.write_fds)
+    say("fake engine, pid", os.getpid())
     if options.die_on_start is not None:
-        print(options.die_on_start, file=sys.stderr, flush=True)
-        return int(options.exit_code)
+        say(options.die_on_start)
+        sys.exit(options.exit_code)
     if options.ignore_sigterm:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if options.repin:
         os.sched_setaffinity(0, {int(word) for word in options.repin.split(",")})
     if options.fork_child:
         subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
+    listener = socket.create_server(("127.0.0.1", options.port))
     if options.double_fork:
-        escape(options.port if options.hold_port else None)
+        escape(listener.fileno() if options.hold_port else None)
+    if options.busy:
+        threading.Thread(target=spin, daemon=True).start()
+    return listener
+
+
+async def main(options: argparse.Namespace, listener: socket.socket) -> int:
     memory = bytearray(options.touch_mib << 20)
     for offset in range(0, len(memory), 4096):
         memory[offset] = 1
-    if options.busy:
-        threading.Thread(target=spin, daemon=True).start()
-    engine = Engine(options)
-    await asyncio.start_server(engine.serve, "127.0.0.1", options.port, reuse_port=True)
+    await asyncio.start_server(Engine(options).serve, sock=listener)
     if options.flood_bytes and not options.flood_when_asked:
         await asyncio.to_thread(flood, options.flood_bytes)
-        print("the flood is over", flush=True)
-    print("serving", flush=True)
+        say("the flood is over")
+    say("serving")
     if options.crash_after is not None:
         await asyncio.sleep(options.crash_after)
-        print("fake engine: out of luck", file=sys.stderr, flush=True)
+        say("fake engine: out of luck")
         os._exit(options.exit_code)
     await asyncio.sleep(3600)
     return 0
@@ -218,6 +234,4 @@ async def main(options: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     chosen = arguments()
-    if chosen.write_fds is not None:
-        write_fds(chosen.write_fds)
-    sys.exit(asyncio.run(main(chosen)))
+    sys.exit(asyncio.run(main(chosen, prepare(chosen))))

@@ -52,7 +52,7 @@ def alive(pid: int) -> bool:
 
 
 def fds_of(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def eventually(true: Callable[[], Any], *, within_s: float = WITHIN_S) -> Any:
@@ -101,7 +101,8 @@ class Home:
         """A service as a child of the test, with arguments of its main, e.g. `idle_exit_s=1`."""
         code = (
             "import sys; from engine.core.lifecycle import Policy; "
-            f"from engine.service.__main__ import main; {launcher}; sys.exit(main({arguments}))"
+            f"from engine.service.__main__ import main; {launcher or 'pass'}; "
+            f"sys.exit(main({arguments}))"
         )
         self.paths.prepare()
         with self.paths.service_log.open("ab") as log:
@@ -191,6 +192,17 @@ class Home:
                 raise AssertionError(f"not within {within_s:g} s: {shown}\n{told}")
             await asyncio.sleep(0.02)
 
+    async def until_told(self, client: ServiceClient, start: str) -> None:
+        """Poll until a happening begins so."""
+        deadline = time.monotonic() + WITHIN_S
+        while True:
+            told = [one.text for one in (await client.snapshot()).happenings]
+            if any(text.startswith(start) for text in told):
+                return
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{start!r} was not told: {told}")
+            await asyncio.sleep(0.02)
+
     async def until_state(
         self, client: ServiceClient, name: str, state: State, **more: Any
     ) -> InstanceStatus:
@@ -208,7 +220,7 @@ class Home:
     def processes(self) -> list[int]:
         """Everything alive that was started with these folders: service, engines, escapees."""
         wanted = f"XDG_STATE_HOME={self.folder / 'state'}".encode()
-        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+        pids = [int(one.name) for one in Path("/proc").iterdir() if one.name.isdigit()]
         return [pid for pid in pids if wanted in environment_of(pid) and alive(pid)]
 
     def engines(self) -> list[int]:

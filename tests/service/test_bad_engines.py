@@ -1,0 +1,177 @@
+"""Engines with bad manners: they crash, hang, fork, flood and do not listen."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from engine.control import StartInstances, StopInstances
+from engine.core.status import State
+from engine.drivers.openai_api import get
+from engine.host.ports import listening_ports
+from engine.host.root import HostRoot
+from tests.processes import Home, alive, eventually_async
+
+QUICK = "patience=Policy(backoff_first_s=0.05, max_failures=2)"
+
+
+async def test_a_crash_is_retried_and_then_failed_with_its_last_line(home: Home) -> None:
+    client = await home.served(QUICK)
+    flags = ["--die-on-start", "no such weights: model.safetensors", "--exit-code", "3"]
+    wish = {"name": "a", "flags": flags, "restart": "on-failure"}
+    await home.apply(client, home.layout(wish))
+    status = await home.until_state(client, "a", State.FAILED)
+    assert status.why == (
+        "ended with exit code 3: no such weights: model.safetensors "
+        "(gave up after 2 restarts in a row)"
+    )
+    assert status.restarts == 2
+    assert status.pid is None
+    told = [one.text for one in (await client.snapshot()).happenings]
+    assert sum(text.startswith("a: backoff") for text in told) == 2
+    assert any("restart in 0.05 s" in text for text in told)
+    assert any("restart in 0.1 s" in text for text in told)
+
+
+@pytest.mark.parametrize(
+    ("restart", "code", "state", "why"),
+    [
+        ("never", "2", State.FAILED, "ended with exit code 2: bye"),
+        ("on-failure", "0", State.STOPPED, "ended with exit code 0: bye"),
+    ],
+)
+async def test_an_engine_that_shall_not_restart_does_not(
+    home: Home, restart: str, code: str, state: State, why: str
+) -> None:
+    client = await home.connect()
+    flags = ["--die-on-start", "bye", "--exit-code", code]
+    await home.apply(client, home.layout({"name": "a", "flags": flags, "restart": restart}))
+    status = await home.until_state(client, "a", state)
+    assert status.why == why
+    assert status.restarts == 0
+
+
+async def test_a_ready_engine_that_crashes_comes_back(home: Home) -> None:
+    client = await home.served(QUICK)
+    before = (await home.up(client, {"name": "a", "restart": "on-failure"})).instances[0]
+    assert before.pid is not None
+    os.kill(before.pid, signal.SIGKILL)
+    await home.until(client, lambda now: now["a"].restarts == 1 and now["a"].state == "ready")
+    after = (await client.snapshot()).instances[0]
+    assert after.pid != before.pid
+    assert after.port == before.port
+    assert len(home.engines()) == 1
+
+
+async def test_a_back_off_outlives_the_service(home: Home) -> None:
+    client = await home.served("patience=Policy(backoff_first_s=600)")
+    flags = ["--crash-after", "0.3"]
+    await home.apply(client, home.layout({"name": "a", "flags": flags, "restart": "always"}))
+    await home.until_state(client, "a", State.BACKOFF)
+    await home.kill_service()
+    client = await home.served("patience=Policy(backoff_first_s=600)")
+    await home.until(client, lambda now: now["a"].restarts == 1 and now["a"].pid is not None)
+
+
+async def test_one_that_ignores_sigterm_is_killed_after_its_grace(home: Home) -> None:
+    client = await home.connect()
+    wish = {"name": "a", "flags": ["--ignore-sigterm", "--fork-child"], "stop_grace_s": 0.5}
+    await home.up(client, wish)
+    await home.apply(client, StopInstances(("a",)))
+    stopped = await home.until_state(client, "a", State.STOPPED)
+    assert stopped.why == "killed after its grace"
+    await eventually_async(lambda: not home.engines())
+
+
+async def test_a_stopped_engine_ends_too(home: Home) -> None:
+    client = await home.connect()
+    status = (await home.up(client, {"name": "a", "stop_grace_s": 0.5})).instances[0]
+    assert status.pid is not None
+    os.kill(status.pid, signal.SIGSTOP)
+    await home.apply(client, StopInstances(("a",)))
+    await home.until_state(client, "a", State.STOPPED)
+    assert not alive(status.pid)
+
+
+async def test_children_that_got_away_are_ended_and_the_port_is_free(home: Home) -> None:
+    client = await home.connect()
+    flags = ["--fork-child", "--double-fork", "--hold-port"]
+    status = (await home.up(client, {"name": "a", "flags": flags})).instances[0]
+    assert len(home.engines()) == 3
+    assert status.pid is not None
+    os.kill(status.pid, signal.SIGKILL)
+    await home.until_state(client, "a", State.FAILED)
+    await eventually_async(lambda: not home.engines())
+    assert status.port not in listening_ports(HostRoot())
+
+
+@pytest.mark.parametrize("flag", ["--never-ready", "--hang-health"])
+async def test_one_that_never_gets_ready_fails(home: Home, flag: str) -> None:
+    client = await home.connect()
+    wish = {"name": "a", "flags": [flag], "ready_timeout_s": 1.0, "restart": "always"}
+    await home.apply(client, home.layout(wish))
+    status = await home.until_state(client, "a", State.FAILED)
+    assert status.why == "not ready within 1 s"
+    assert not home.engines()
+
+
+async def test_a_flood_is_bounded_on_disk_and_can_be_followed(home: Home) -> None:
+    client = await home.connect()
+    count = 100 << 20
+    flags = ["--flood-bytes", str(count), "--flood-when-asked"]
+    status = (await home.up(client, {"name": "a", "flags": flags})).instances[0]
+    end = (await client.log("a")).next_offset
+    flooding = asyncio.ensure_future(get(f"{status.url}/flood", timeout_s=60))
+    read, offset = 0, end
+    while read < count:
+        lines = await client.log("a", offset=offset, limit_bytes=2 << 20)
+        assert lines.next_offset >= offset
+        read += len(lines.text)
+        # What the pump wrote while we were slow may be gone, but nothing comes twice.
+        assert len(lines.text) <= lines.next_offset - offset
+        offset = lines.next_offset
+        if flooding.done() and not lines.text:
+            break
+    assert (await flooding).status == 200
+    assert offset == end + count
+    assert on_disk(home.paths.instance("a")) <= 17 << 20
+    assert (await client.log("a", limit_bytes=1000)).text.endswith("x\n")
+
+
+async def test_a_slow_flood_is_followed_without_a_loss(home: Home) -> None:
+    client = await home.connect()
+    count = 6 << 20
+    flags = ["--flood-bytes", str(count), "--flood-when-asked"]
+    status = (await home.up(client, {"name": "a", "flags": flags})).instances[0]
+    offset = (await client.log("a")).next_offset
+    text = ""
+    for _ in range(4):  # 24 MiB: three pieces, one of which is dropped
+        assert (await get(f"{status.url}/flood", timeout_s=60)).status == 200
+        while (lines := await client.log("a", offset=offset, limit_bytes=2 << 20)).text:
+            text, offset = text + lines.text, lines.next_offset
+    assert text == ("x" * 99 + "\n") * (4 * count // 100) or len(text) == 4 * count
+
+
+async def test_start_stop_start_in_a_hurry_leaves_one_engine(home: Home) -> None:
+    client = await home.connect()
+    await home.apply(client, home.layout({"name": "a"}))
+    for _ in range(12):
+        await home.apply(client, StopInstances(("a",)))
+        while True:
+            offer = await client.offer(StartInstances(("a",)))
+            if not offer.refusals:
+                await client.apply(offer)
+                break
+            await asyncio.sleep(0)
+    await home.until_state(client, "a", State.READY)
+    assert len(home.engines()) == 1
+    await home.apply(client, StopInstances(("a",), forget=True))
+    await home.until(client, lambda now: not now)
+    assert not home.engines()
+    assert not [one.text for one in (await client.snapshot()).happenings if "bug" in one.text]
+
+
+def on_disk(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
