@@ -1,0 +1,305 @@
+"""GPUs from PCI and drm sysfs: what they are, where they sit, how they are attached.
+
+Order of the indexes, stable over reboots: Intel cards by PCI address, then Intel GPUs inside a
+processor, then other vendors' GPUs, then accelerators of PCI class 0x12. The first two are the
+order in which Intel's Level Zero driver counts devices for ZE_AFFINITY_MASK, as long as no card
+is hidden from it (no driver, no permission) and no multi-tile card is split into its tiles.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from engine.core.cpuset import CpuSet
+from engine.core.topology import Gpu, Missing
+from engine.host import pci_names
+from engine.host.device_root import DeviceRoot
+from engine.host.lists import read_list
+from engine.host.pci import (
+    Link,
+    PciDevice,
+    find_devices,
+    read_bar_sizes,
+    read_bars,
+    read_hex,
+    read_link,
+)
+from engine.host.root import HostRoot
+
+Nodes = Sequence[tuple[int, CpuSet]]
+"""OS index and PUs of every NUMA node."""
+
+_DISPLAY = 0x03
+_ACCELERATOR = 0x12
+_INTEL = int(pci_names.INTEL, 16)
+_LIE = Link(2.5, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFacts:
+    """A GPU with what the contract's `Gpu` has no field for."""
+
+    gpu: Gpu
+    integrated: bool
+    """Inside a processor, sharing its memory."""
+    virtual_function: bool
+    """A slice of a card, made by SR-IOV."""
+    node_derived: bool
+    """`gpu.numa_node` is not firmware's own word but that of the PUs near its root bus."""
+    memory_from_model: bool
+    """`gpu.memory_bytes` is what this model is sold with: the driver does not tell."""
+    path: tuple[str, ...]
+    """PCI addresses from the root port to the GPU, which is the last."""
+    host_bridge: str | None
+    link_at: str | None
+    """The function on the path whose link is the narrowest."""
+    link_best: Link | None
+    """What every port on the way could do (`max_link_speed`, `max_link_width`).
+
+    More than the link has now: a worse slot or riser than the card deserves, or an idle card
+    that saves power.
+    """
+    bar_sizes: tuple[int, ...] | None
+    """Sizes in bytes that the largest BAR can be given; the last one means ReBAR at its best."""
+    may_open: bool | None
+    """Whether we may open its render node; None on a recorded machine."""
+
+
+def read_gpus(root: HostRoot, nodes: Nodes) -> tuple[tuple[Gpu, ...], tuple[Missing, ...]]:
+    """The GPUs, and a row for each fact that is unknown or was not told by firmware or driver."""
+    facts, missing = read_gpu_facts(root, nodes)
+    return tuple(one.gpu for one in facts), missing
+
+
+def read_gpu_facts(
+    root: HostRoot, nodes: Nodes
+) -> tuple[tuple[GpuFacts, ...], tuple[Missing, ...]]:
+    """Read every display and accelerator below /sys/bus/pci/devices."""
+    tree = DeviceRoot.of(root)
+    devices = find_devices(tree)
+    if devices is None:
+        return (), (Missing("gpus", "no PCI bus in /sys/devices"),)
+    missing: list[Missing] = []
+    found: list[PciDevice] = []
+    for device in devices:
+        if device.class_code is None:
+            # A GPU cannot be told from a disk then: better a row than a wrong or lost card.
+            missing.append(Missing(f"gpus {device.address}", "its PCI class is not readable"))
+        elif device.class_code >> 16 in (_DISPLAY, _ACCELERATOR) and not pci_names.is_console(
+            device.vendor, device.device
+        ):
+            found.append(device)
+    facts = [
+        _read(tree, index, device, nodes, missing)
+        for index, device in enumerate(sorted(found, key=_rank))
+    ]
+    return tuple(facts), tuple(missing)
+
+
+def shared_bridge(one: GpuFacts, other: GpuFacts) -> str | None:
+    """The nearest bridge above both GPUs; None where they share no root port.
+
+    Traffic between the two need not pass the processor then.
+    """
+    if one.host_bridge != other.host_bridge:
+        return None
+    both = [a for a, b in zip(one.path[:-1], other.path[:-1], strict=False) if a == b]
+    return both[-1] if both else None
+
+
+def _rank(device: PciDevice) -> tuple[int, tuple[int, ...]]:
+    if device.class_code is not None and device.class_code >> 16 == _ACCELERATOR:
+        return 3, device.order
+    if device.vendor != pci_names.INTEL:
+        return 2, device.order
+    return int(_is_integrated(device)), device.order
+
+
+def _is_integrated(device: PciDevice) -> bool:
+    """Intel's GPU inside the processor is function 00:02.0, and no card's id."""
+    return (
+        device.vendor == pci_names.INTEL
+        and not pci_names.is_card(device.vendor, device.device)
+        and device.address.endswith(":00:02.0")
+        and len(device.path) <= 1
+    )
+
+
+def _read(
+    root: DeviceRoot, index: int, device: PciDevice, nodes: Nodes, missing: list[Missing]
+) -> GpuFacts:
+    def unknown(field: str, why: str) -> None:
+        missing.append(Missing(f"gpus[{index}].{field}", f"{device.address}: {why}"))
+
+    integrated = _is_integrated(device)
+    virtual = root.link(f"{device.folder}/physfn") is not None
+    if device.vendor is None or device.device is None:
+        unknown("device", "its PCI ids are not readable")
+    known = pci_names.model(device.vendor, device.device)
+    if known is None:
+        unknown("name", f"no name for PCI id {device.vendor}:{device.device} in our list")
+    driver = _driver(root, device)
+    if driver is None:
+        unknown("driver", "no driver is bound to it")
+    node, derived = _numa_node(root, device, nodes, unknown)
+    bars = read_bars(root, device)
+    bar = max(bars, key=lambda each: each.size_bytes, default=None)
+    if bar is None:
+        unknown("bar_bytes", "no readable BAR in resource or config")
+    elif bar.address is None:
+        unknown("bar_address", "firmware gave the largest BAR no address")
+    sizes = read_bar_sizes(root, device, bar.number) if bar else None
+    ports = () if integrated else _ports(root, device)
+    link, link_at = _narrowest(root, device, ports, "current")
+    if integrated:
+        unknown("link_gt_s", "inside the processor: it has no PCIe link")
+    elif link is None and not ports:
+        unknown("link_gt_s", "its own word (2.5 GT/s x1) is never true, the card's port is hidden")
+    elif link is None:
+        unknown("link_gt_s", "a link on the way to it cannot be read at either end")
+    card, render = _drm_nodes(root, device)
+    if card is None and render is None:
+        unknown("drm_card", "no drm device: no driver, or one without drm")
+    elif card is None or render is None:
+        unknown("drm_card" if card is None else "drm_render", "its driver made none")
+    memory = _memory_by_driver(root, device, card)
+    from_model = memory is None and known is not None and not virtual
+    if from_model and known is not None:
+        memory = pci_names.memory_bytes(known, bar.size_bytes if bar else 0, sizes)
+        from_model = memory is not None
+    if memory is None:
+        shares = "it shares the processor's memory" if integrated else "its driver does not tell"
+        unknown("memory_bytes", shares)
+    elif from_model and known is not None:
+        unknown("memory_bytes", f"not told by its driver: what an {known.name} is sold with")
+    return GpuFacts(
+        gpu=Gpu(
+            index=index,
+            pci=device.address,
+            vendor=device.vendor,
+            device=device.device,
+            name=known.name if known else None,
+            driver=driver,
+            numa_node=node,
+            memory_bytes=memory,
+            bar_bytes=bar.size_bytes if bar else None,
+            bar_address=bar.address if bar else None,
+            link_gt_s=link.gt_s if link else None,
+            link_width=link.width if link else None,
+            drm_card=card,
+            drm_render=render,
+        ),
+        integrated=integrated,
+        virtual_function=virtual,
+        node_derived=derived,
+        memory_from_model=from_model,
+        path=device.path,
+        host_bridge=device.host_bridge,
+        link_at=link_at,
+        link_best=_narrowest(root, device, ports, "max")[0],
+        bar_sizes=sizes,
+        may_open=root.may_open(f"dev/dri/{render}") if render else None,
+    )
+
+
+def _driver(root: DeviceRoot, device: PciDevice) -> str | None:
+    """The `driver` link, else DRIVER= of `uevent`; None where none is bound."""
+    target = root.link(f"{device.folder}/driver")
+    if target is not None:
+        return target.rpartition("/")[2]
+    told = re.search(
+        r"^DRIVER=([\w.-]{1,64})$", root.text(f"{device.folder}/uevent") or "", re.MULTILINE
+    )
+    return told.group(1) if told else None
+
+
+def _numa_node(
+    root: DeviceRoot, device: PciDevice, nodes: Nodes, unknown: Callable[[str, str], None]
+) -> tuple[int | None, bool]:
+    """`numa_node`, else the one node whose PUs are all that is near (`local_cpulist`)."""
+    text = root.text(f"{device.folder}/numa_node") or ""
+    indexes = {index for index, _ in nodes}
+    if re.fullmatch(r"[0-9]{1,4}", text) and int(text) in indexes:
+        return int(text), False
+    if text == "-1":
+        why = "firmware does not say (-1)"
+    elif re.fullmatch(r"[0-9]{1,4}", text):
+        why = f"firmware says {text}, a NUMA node that the kernel does not have"
+    else:
+        why = "numa_node is not readable"
+    lists = [f"{device.above(address)}/local_cpulist" for address in reversed(device.path)]
+    if device.host_bridge:
+        bus = device.host_bridge.rpartition("/pci")[2]
+        lists.append(f"{device.host_bridge}/pci_bus/{bus}/cpulistaffinity")
+    for name in lists or [f"{device.folder}/local_cpulist"]:
+        near = read_list(root, name) or CpuSet()
+        homes = [index for index, cpus in nodes if cpus & near]
+        if len(homes) == 1:
+            unknown("numa_node", f"{why}: taken from the PUs near it, {near}")
+            return homes[0], True
+    unknown("numa_node", f"{why}, and the PUs near it are of no single NUMA node")
+    return None, False
+
+
+def _ports(root: DeviceRoot, device: PciDevice) -> tuple[str, ...]:
+    """The functions on the path whose links count: not those of a link inside the card.
+
+    An Arc sits behind a bridge on its own card and reports 2.5 GT/s x1 whatever its slot.
+    """
+    own = read_link(root, device.folder) or _LIE
+    if device.vendor not in (pci_names.INTEL, None) or own != _LIE:
+        return device.path
+    bridges = device.path[:-1]
+    vendors = [read_hex(root, f"{device.above(name)}/vendor", 0xFFFF) for name in bridges[-2:]]
+    if vendors != [_INTEL, _INTEL]:
+        return ()  # the card's own bridge is not to be seen: a guest, or a cut recording
+    # The last bridge is the other end of the link inside; the one above it sits in the slot.
+    return bridges[:-1]
+
+
+def _narrowest(
+    root: DeviceRoot, device: PciDevice, ports: tuple[str, ...], which: str
+) -> tuple[Link | None, str | None]:
+    """The link that limits the path, and a function at its end; None if one link is unknown."""
+    ends = [(read_link(root, device.above(name), which), name) for name in ports]
+    narrowest: tuple[Link | None, str | None] = (None, None)
+    # Two functions share a link: the upper one is a root or switch port. Only a hidden root
+    # port leaves one function alone, the first.
+    for last in range(len(ends), 0, -2):
+        told = [(link, name) for link, name in ends[max(0, last - 2) : last] if link is not None]
+        if not told:
+            return None, None
+        link, name = min(told, key=lambda each: each[0].order)
+        if narrowest[0] is None or link.order < narrowest[0].order:
+            narrowest = link, name
+    return narrowest
+
+
+def _drm_nodes(root: DeviceRoot, device: PciDevice) -> tuple[str | None, str | None]:
+    """`cardN` and `renderDN` in the device's `drm` folder; their numbers follow no order."""
+    names = root.names(f"{device.folder}/drm")
+    cards = [name for name in names if re.fullmatch(r"card[0-9]+", name)]
+    renders = [name for name in names if re.fullmatch(r"renderD[0-9]+", name)]
+    return next(iter(cards), None), next(iter(renders), None)
+
+
+def _memory_by_driver(root: DeviceRoot, device: PciDevice, card: str | None) -> int | None:
+    """The card's own memory where a driver shows it in sysfs; Linus's i915 and xe do not.
+
+    `lmem_total_bytes` is i915's with Intel's out-of-tree patches, `physical_vram_size_bytes` an
+    early xe's (a tile each), `mem_info_vram_total` amdgpu's.
+    """
+    tiles = [name for name in root.names(device.folder) if re.fullmatch(r"tile[0-9]+", name)]
+    by_tile = [_bytes(root, f"{device.folder}/{tile}/physical_vram_size_bytes") for tile in tiles]
+    if by_tile and None not in by_tile:
+        return sum(size for size in by_tile if size is not None)
+    whole = [f"{device.folder}/mem_info_vram_total"]
+    if card is not None:
+        whole.insert(0, f"{device.folder}/drm/{card}/lmem_total_bytes")
+    return next((size for name in whole if (size := _bytes(root, name)) is not None), None)
+
+
+def _bytes(root: DeviceRoot, name: str) -> int | None:
+    text = root.text(name) or ""
+    # 0 is what these files say where there is no such memory.
+    return int(text) if re.fullmatch(r"[1-9][0-9]{0,14}", text) else None
