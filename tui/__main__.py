@@ -29,8 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     # Read once, here: everything below is given values.
     term = os.environ.get("TERM", "")  # noqa: TID251
-    if term == "dumb" or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        why = "TERM is dumb" if term == "dumb" else "this is no terminal"
+    # Textual draws on the error output, so that one must be the terminal as well.
+    streams = {"input": sys.stdin, "output": sys.stdout, "error output": sys.stderr}
+    elsewhere = [name for name, stream in streams.items() if not stream.isatty()]
+    if term == "dumb" or elsewhere:
+        why = "TERM is dumb" if term == "dumb" else f"its {elsewhere[0]} is no terminal"
         complain(f"cannot draw the panel: {why}. Use `slotdeck status --watch` instead.")
         return 1
     layout = None
