@@ -4,10 +4,10 @@ import argparse
 import sys
 from collections.abc import Mapping
 
+from engine.cli.attach import attach, no_instance
 from engine.cli.up import wait_ready
-from engine.client import connect
 from engine.control import StopInstances
-from engine.core.errors import ServiceUnreachable, UsageError
+from engine.core.errors import UsageError
 
 _GONE_WITHIN_S = 600.0
 
@@ -26,14 +26,12 @@ async def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
             why="down takes names, or --all",
             do="Write `slotdeck down NAME…` or `slotdeck down --all`",
         )
-    try:
-        client = await connect(start=False, environment=environment)
-    except ServiceUnreachable:
-        if asked.all and not await _engines_of_a_dead_service(environment):
-            print("No service runs, so there is nothing to stop.")
-            return 0
-        # Engines outlive the service: a new one adopts them and can stop them.
-        client = await connect(environment=environment)
+    client = await attach(environment)
+    if client is None:
+        if asked.names:
+            raise no_instance(asked.names[0])
+        print("No service runs, so there is nothing to stop.")
+        return 0
     known = tuple(one.name for one in (await client.snapshot()).instances)
     names = known if asked.all else tuple(dict.fromkeys(asked.names))
     if not names:
@@ -46,9 +44,3 @@ async def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     await wait_ready(client, (), gone=names, timeout_s=_GONE_WITHIN_S)
     print(f"stopped: {', '.join(names)}")
     return 0
-
-
-async def _engines_of_a_dead_service(environment: Mapping[str, str]) -> bool:
-    from engine.host.paths import Paths
-
-    return Paths.of(environment).journal.exists()

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from engine.control import ApplyLayout
 from engine.core.errors import LayoutError
+from engine.core.layout import Layout, parse_layout
+from engine.drivers.registry import DRIVERS
 
 LARGEST_LAYOUT = 1 << 20
 
@@ -12,13 +14,10 @@ def read_layout(path: str) -> ApplyLayout:
     """The file's text with where it stands. Raises LayoutError."""
     file = Path(path)
     try:
-        if file.is_file() and file.stat().st_size > LARGEST_LAYOUT:
-            raise LayoutError(
-                what=f"{path} is not a layout file",
-                why="it is larger than 1 MiB",
-                do="Name a TOML layout file",
-            )
-        text = file.read_text(encoding="utf-8")
+        with file.open("rb") as opened:  # may be a pipe, so its size is found by reading
+            data = opened.read(LARGEST_LAYOUT + 1)
+        # Some editors begin a file with a byte order mark, which TOML does not know.
+        text = data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise LayoutError(
@@ -26,7 +25,19 @@ def read_layout(path: str) -> ApplyLayout:
             why=reason or str(error),
             do="Check the path and its permissions",
         ) from None
+    if len(data) > LARGEST_LAYOUT:
+        raise LayoutError(
+            what=f"{path} is not a layout file",
+            why="it is larger than 1 MiB",
+            do="Name a TOML layout file",
+        )
     return ApplyLayout(name=path, text=text, base=str(file.resolve().parent))
+
+
+def checked(change: ApplyLayout) -> Layout:
+    """The layout, with its engines and their forms checked too. Raises LayoutError."""
+    engines = {name: driver.weight_only for name, driver in DRIVERS.items()}
+    return parse_layout(change.text, name=change.name, engines=engines)
 
 
 def shipped(name: str) -> Path:

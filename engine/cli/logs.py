@@ -5,7 +5,7 @@ import asyncio
 import sys
 from collections.abc import Mapping
 
-from engine.client import connect
+from engine.cli.attach import attach, no_instance
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Print the end of the log, and what comes."""
-    client = await connect(environment=environment)
+    client = await attach(environment)
+    if client is None:
+        raise no_instance(asked.name)
     lines = await client.log(asked.name, limit_bytes=asked.bytes)
     while True:
         sys.stdout.write(lines.text)

@@ -2,11 +2,13 @@
 
 import argparse
 import asyncio
+import errno
 import importlib
 import os
 import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import NoReturn
 
 from engine import __version__
 from engine.core.errors import ControlError, UsageError
@@ -31,7 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     environment = dict(os.environ)  # noqa: TID251 - the program's entry
     try:
-        return _run(words, environment)
+        code = _run(words, environment)
+        _flush()
     except ControlError as error:
         _complain(error)
         return error.exit_code
@@ -39,8 +42,45 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # Somebody piped us into `head`: nothing is wrong.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - silences the exit
+        _silence()
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        _silence()
+        _complain(
+            ControlError(
+                what="The answer could not be written",
+                why=error.strerror or str(error),
+                do="Free some space where the output goes",
+            )
+        )
+        return 1
+    return code
+
+
+def _flush() -> None:
+    """Write now, where an error can still be told, and not while Python exits."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _silence() -> None:
+    """Whatever is still to be written goes nowhere."""
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 1)
+    os.close(sink)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what, why and what to do, as every other error does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(
+            what=f"{self.prog} was not understood",
+            why=message,
+            do=f"`{self.prog} --help` tells how it is written",
+        )
 
 
 def _run(words: list[str], environment: Mapping[str, str]) -> int:
@@ -55,7 +95,7 @@ def _run(words: list[str], environment: Mapping[str, str]) -> int:
         return _verb(verb, words[1:], environment)
     if verb is None or verb.startswith("-") or os.path.exists(verb) or verb.endswith(".toml"):  # noqa: PTH110 - keeps pathlib out of --help
         open_panel(words)
-    near = get_close_matches(str(verb), VERBS, n=1)
+    near = get_close_matches(str(verb).lower(), VERBS, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     raise UsageError(
         what=f"There is no command {verb!r}",
@@ -66,7 +106,7 @@ def _run(words: list[str], environment: Mapping[str, str]) -> int:
 
 def _verb(verb: str, words: list[str], environment: Mapping[str, str]) -> int:
     module = importlib.import_module(f"engine.cli.{verb}")
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"slotdeck {verb}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -4,11 +4,12 @@ import argparse
 import sys
 from collections.abc import Mapping
 
+from engine.cli.attach import attach, no_instance
 from engine.cli.status import status_text
 from engine.cli.up import wait_ready
-from engine.client import connect
 from engine.control import MoveInstance
 from engine.core.errors import PlacementRefused
+from engine.core.slot import Slot
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +23,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Move and wait until it is ready there."""
-    client = await connect(environment=environment)
+    Slot.parse(asked.slot)
+    client = await attach(environment)
+    if client is None:
+        raise no_instance(asked.name)
     offer = await client.offer(MoveInstance(asked.name, asked.slot))
     if offer.refusals:
         refusal = offer.refusals[0]

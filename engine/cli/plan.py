@@ -1,18 +1,23 @@
 """Say what a layout would do on a machine: placements, reasons, refusals, exact commands."""
 
 import argparse
+import asyncio
+import shutil
 from collections.abc import Mapping
 
 from engine.cli import sources
-from engine.cli.layouts import read_layout
-from engine.cli.text import print_json, size
-from engine.core.command import shell_line
-from engine.core.layout import parse_layout
-from engine.core.placement import Held
+from engine.cli.layouts import checked, read_layout
+from engine.cli.text import folded, print_json, shell_lines, size
+from engine.client import connect
+from engine.core.command import shell_words
+from engine.core.cpuset import CpuSet
+from engine.core.errors import ServiceUnreachable
+from engine.core.layout import Layout
+from engine.core.placement import Held, Placement
 from engine.host.paths import Paths
 from engine.host.ports import listening_ports
 from engine.host.root import HostRoot
-from engine.service.planning import LayoutPlan, Surroundings, plan_json, plan_layout
+from engine.service.planning import LayoutPlan, Planned, Surroundings, plan_json, plan_layout
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,38 +30,68 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Print the plan; 3 when a placement is refused."""
     change = read_layout(asked.layout)
+    layout = checked(change)
     machine = sources.machine(asked)
-    layout = parse_layout(change.text, name=change.name)
     around = Surroundings(environment, Paths.of(environment).models)
-    held = None
-    if machine.live:
-        taken = dict.fromkeys(listening_ports(HostRoot()), "a running program")
-        named = {wish.port for wish in layout.instances}
-        # A port that the layout names may be held by the very instance that it describes.
-        held = Held({}, {port: who for port, who in taken.items() if port not in named})
+    held = asyncio.run(_held(layout, environment)) if machine.live else None
     plan = plan_layout(machine, layout, around, base=change.base, held=held)
     if asked.json:
         print_json(plan_json(plan, layout=layout.name))
     else:
-        print(describe(plan))
+        print(describe(plan, shutil.get_terminal_size().columns))
     return 3 if plan.refusals else 0
 
 
-def describe(plan: LayoutPlan) -> str:
-    """The plan in lines."""
+async def _held(layout: Layout, environment: Mapping[str, str]) -> Held:
+    """Ports of other programs, and those that our running instances would keep."""
+    try:
+        client = await connect(start=False, environment=environment)
+        running = [one for one in (await client.snapshot()).instances if one.pid and one.port]
+    except ServiceUnreachable:
+        running = []
+    ours = {one.name: one.port for one in running if one.port}
+    named = {wish.port for wish in layout.instances}
+    # A port that the layout names may be held by the very instance that it describes.
+    taken = listening_ports(HostRoot()) - set(ours.values()) - named
+    return Held({}, dict.fromkeys(taken, "a running program"), ours)
+
+
+def describe(plan: LayoutPlan, width: int = 80) -> str:
+    """The plan in lines; the command may be copied into a shell as it stands."""
     lines: list[str] = []
     for one in plan.planned:
-        at, needs = one.placement, one.needs
-        memory = f"{at.memory.policy} {at.memory.nodes}".strip()
-        lines.append(f"{at.instance}: PU {at.pus}, memory {memory}, port {at.port}")
-        lines += [f"  because {reason}" for reason in at.reasons]
-        lines += [f"  warning: {warning}" for warning in at.warnings]
-        lines.append(
-            f"  needs {size(needs.weights_bytes)} weights, {size(needs.kv_bytes)} KV cache "
-            "(one sequence of full length, unless max-num-seqs says more)"
-        )
-        lines.append(f"  {shell_line(one.command, at.pus, at.memory)}")
+        at = one.placement
+        lines += [*_gap(lines), *folded(_headline(at), width, indent="  ")]
+        for reason in at.reasons:
+            lines += folded(f"  because {reason}", width, indent="    ")
+        for warning in at.warnings:
+            lines += folded(f"  warning: {warning}", width, indent="    ")
+        lines += folded(f"  needs {_needs(one)}", width, indent="    ")
+        lines += shell_lines(shell_words(one.command, at.pus, at.memory), width, indent="  ")
     for refusal in plan.refusals:
-        lines.append(f"{refusal.instance}: REFUSED: {refusal.why}")
-        lines.append(f"  do: {refusal.do}")
+        lines += _gap(lines)
+        lines += folded(f"{refusal.instance}: REFUSED: {refusal.why}", width, indent="  ")
+        lines += folded(f"  do: {refusal.do}", width, indent="    ")
     return "\n".join(lines)
+
+
+def _gap(lines: list[str]) -> list[str]:
+    return [""] if lines else []
+
+
+def _headline(at: Placement) -> str:
+    memory = f"{at.memory.policy} {at.memory.nodes}".strip()
+    gpus = f", GPU {CpuSet(at.gpus)}" if at.gpus else ""
+    return f"{at.instance}: PU {at.pus}{gpus}, memory {memory}, port {at.port}"
+
+
+def _needs(one: Planned) -> str:
+    needs = one.needs
+    if needs.weights_bytes is None and needs.kv_bytes is None:
+        return "– (sizes unknown: the model's files are not here, or not of a known form)"
+    sequences = one.wish.args.get("max-num-seqs", 1)
+    what = "one sequence" if sequences == 1 else f"{sequences} sequences"
+    return (
+        f"{size(needs.weights_bytes)} weights, {size(needs.kv_bytes)} KV cache for {what} of "
+        "full length"
+    )

@@ -24,7 +24,7 @@ def machine(asked: argparse.Namespace) -> Machine:
     if not (root / "sys").is_dir():
         raise UsageError(
             what=f"{root} is not a recorded machine",
-            why="it has no folder sys",
-            do="Name the folder that holds sys/ and proc/",
+            why="it has no folder sys" if root.is_dir() else "there is no such folder",
+            do="Name the folder that holds its sys and proc",
         )
-    return read_machine(HostRoot(root.resolve()))
+    return read_machine(HostRoot(root.resolve()))  # `--root /` is this machine, live

@@ -2,19 +2,33 @@
 
 import argparse
 import asyncio
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from engine.cli.text import DASH, number, percent, print_json, size, table
+from engine.cli.attach import left_behind
+from engine.cli.text import DASH, folded, number, percent, print_json, size, table
 from engine.client import connect
 from engine.core.codec import to_builtins
 from engine.core.errors import ServiceUnreachable
 from engine.core.status import InstanceStatus, Snapshot
 
-_HEADER = (
-    *("NAME", "STATE", "PU", "OUT tok/s", "IN tok/s", "TTFT p50 ms", "ITL p50 ms"),
-    *("CPU cores", "PAGES local", "RSS", "URL"),
+_COLUMNS: tuple[tuple[str, str, Callable[[InstanceStatus], str]], ...] = (
+    ("NAME", "", lambda one: one.name),
+    ("STATE", "", lambda one: one.state.value),
+    ("PU", "", lambda one: one.pus),
+    ("OUT", "tok/s", lambda one: number(one.tokens_per_s.output)),
+    ("IN", "tok/s", lambda one: number(one.tokens_per_s.prompt)),
+    ("TTFT", "p50 ms", lambda one: number(one.ttft_ms.p50)),
+    ("ITL", "p50 ms", lambda one: number(one.itl_ms.p50)),
+    ("CPU", "cores", lambda one: number(one.cpu_cores_used, 2)),
+    ("PAGES", "local", lambda one: percent(one.pages_local)),
+    ("RSS", "", lambda one: size(one.rss_bytes)),
+    ("PORT", "", lambda one: DASH if one.port is None else str(one.port)),
+    ("URL", "", lambda one: one.url or DASH),
 )
+_LEAVE_OUT = ("URL", "PORT", "RSS", "IN", "CPU", "PAGES")
+"""In this order, while the table is wider than the terminal; `--json` has everything."""
 _BEYOND_CONTRACT = ("since_s",)
 """Of our own snapshots; a script has `started_at`."""
 
@@ -33,6 +47,9 @@ async def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
         empty = Snapshot(sampled_at="", revision="", instances=(), numa_nodes=())
         if asked.json:
             print_json({**status_json(empty), "sampled_at": None})
+        elif left_behind(environment):
+            print("No service runs. An earlier one left instances: `slotdeck logs NAME`, `down`")
+            print("and `up` start a service that adopts them; `slotdeck down --all` stops them.")
         else:
             print("No service runs, so there are no instances. `slotdeck up LAYOUT` starts some.")
         return 0
@@ -71,30 +88,30 @@ def status_json(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def status_text(snapshot: Snapshot) -> str:
+def status_text(snapshot: Snapshot, width: int | None = None) -> str:
     """A table with a unit in each heading, and below it the reasons of what is not well."""
     if not snapshot.instances:
         return "There are no instances. `slotdeck up LAYOUT` starts some."
-    lines = [table(_HEADER, [_row(one) for one in snapshot.instances], left=3)]
-    lines += [
-        f"{one.name}: {one.why}"
-        for one in snapshot.instances
-        if one.state != "ready" or one.verified is False
-    ]
+    columns = width or shutil.get_terminal_size().columns
+    left_out: set[str] = {"PORT"}
+    text = _table(snapshot, left_out)
+    for name in _LEAVE_OUT:
+        if max(map(len, text.splitlines())) <= columns:
+            break
+        # Without the address there is room for its port, which is what one needs of it.
+        left_out = (left_out | {name}) - ({"PORT"} if name == "URL" else set())
+        text = _table(snapshot, left_out)
+    lines = [text]
+    for one in snapshot.instances:
+        if one.state != "ready" or one.verified is False:
+            lines += folded(f"{one.name}: {one.why}", columns, indent="  ")
     return "\n".join(lines)
 
 
-def _row(one: InstanceStatus) -> tuple[str, ...]:
-    return (
-        one.name,
-        one.state.value,
-        one.pus,
-        number(one.tokens_per_s.output),
-        number(one.tokens_per_s.prompt),
-        number(one.ttft_ms.p50),
-        number(one.itl_ms.p50),
-        number(one.cpu_cores_used, 2),
-        percent(one.pages_local),
-        size(one.rss_bytes),
-        one.url or DASH,
-    )
+def _table(snapshot: Snapshot, left_out: set[str]) -> str:
+    shown = [column for column in _COLUMNS if column[0] not in left_out]
+    rows = [
+        [unit for _, unit, _ in shown],
+        *([value(one) for _, _, value in shown] for one in snapshot.instances),
+    ]
+    return table([heading for heading, _, _ in shown], rows, left=3)

@@ -1,6 +1,7 @@
 """Words for terminals: aligned tables, bytes with their unit, dashes for the unknown."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,29 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1
         ).rstrip()
         for line in lines
     )
+
+
+def folded(text: str, width: int, *, indent: str = "") -> list[str]:
+    """Lines of at most `width` columns where that can be, broken after spaces and commas."""
+    pieces = [piece for piece in re.split(r"(?<=[ ,])", text) if piece]
+    lines, line = [], ""
+    for piece in pieces:
+        if line.strip() and len(line) + len(piece.rstrip()) > width:
+            lines.append(line.rstrip())
+            line = indent
+        line += piece
+    return [*lines, line.rstrip()]
+
+
+def shell_lines(words: Sequence[str], width: int, *, indent: str) -> list[str]:
+    """A command over several lines that can still be copied into a shell as they stand."""
+    lines, line = [], indent
+    for word in words:
+        if line.strip() and len(line) + len(word) + len(" \\") > width:
+            lines.append(f"{line}\\")
+            line = f"{indent}  "
+        line += f"{word} "
+    return [*lines, line.rstrip()]
 
 
 def number(value: float | None, digits: int = 1) -> str:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from engine.cli.layouts import read_layout
+from engine.cli.layouts import checked, read_layout
 from engine.cli.status import status_json, status_text
 from engine.cli.text import print_json
 from engine.client import ServiceClient, connect
@@ -31,8 +31,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Apply and wait."""
+    change = read_layout(asked.layout)
+    checked(change)  # before a service is started for nothing
     client = await connect(environment=environment)
-    final = await bring_up(client, read_layout(asked.layout), timeout_s=asked.timeout)
+    final = await bring_up(client, change, timeout_s=asked.timeout)
     if asked.json:
         print_json(status_json(final))
     else:

@@ -71,8 +71,8 @@ def shown_argv(command: Command) -> tuple[str, ...]:
     return tuple(shown)
 
 
-def shell_line(command: Command, pus: CpuSet, memory: MemoryBinding) -> str:
-    """The equivalent line to type by hand: variables, `numactl -C … -m …`, then the command.
+def shell_words(command: Command, pus: CpuSet, memory: MemoryBinding) -> list[str]:
+    """The equivalent line, word by word and quoted: variables, `numactl …`, then the command.
 
     What came from the user's shell is left out: the one who types it has it.
     """
@@ -86,4 +86,9 @@ def shell_line(command: Command, pus: CpuSet, memory: MemoryBinding) -> str:
         words += [_NUMACTL[memory.policy], memory.nodes]
     elif memory.policy == "local":
         words.append("-l")
-    return " ".join([*words, shlex.join(shown_argv(command))])
+    return words + [shlex.quote(word) for word in shown_argv(command)]
+
+
+def shell_line(command: Command, pus: CpuSet, memory: MemoryBinding) -> str:
+    """The equivalent line to type by hand."""
+    return " ".join(shell_words(command, pus, memory))
