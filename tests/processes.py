@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -30,6 +31,16 @@ def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [one.getsockname()[1] for one in held]
+
+
+def free_range(count: int) -> tuple[int, int]:
+    """First and last of so many neighbouring free ports below those that the kernel hands out."""
+    while True:
+        first = random.randrange(10_000, 32_000)
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for port in range(first, first + count):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first, first + count - 1
 
 
 def environment_of(pid: int) -> list[bytes]:
@@ -91,6 +102,7 @@ class Home:
         for name in ("home", "run", "state", "cache"):
             (folder / name).mkdir(mode=0o700)
         self.paths = Paths.of(self.environment)
+        self.ports = free_range(8)
         self._children: list[subprocess.Popen[bytes]] = []
 
     # The service
@@ -147,7 +159,9 @@ class Home:
 
     def layout(self, *instances: dict[str, Any], name: str = "test") -> ApplyLayout:
         """Instances of the fake engine; `flags` are its flags, the rest are keys of the file."""
+        first, last = self.ports
         lines = ["schema = 1", f'name = "{name}"']
+        lines += ["[ports]", f"first = {first}", f"last = {last}"]
         for instance in instances:
             keys = {"engine": "command", "restart": "never", **instance}
             flags = keys.pop("flags", [])

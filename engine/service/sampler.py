@@ -81,7 +81,7 @@ class _History:
     pages_at: float = float("-inf")
     asking: "asyncio.Task[None] | None" = None
     silent_since: float | None = None
-    scrape_why: str = "not scraped yet"
+    scrape_why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +258,7 @@ class Sampler:
         silent_s = now - history.silent_since if history.silent_since is not None else 0.0
         silent = silent_s > _WAIT_FOR_SCRAPES_S
         if not subject.ready or silent or history.scrape_why or not history.scrapes:
-            why = history.scrape_why or "it does not answer"
+            why = history.scrape_why or ("it does not answer" if silent else "not sampled yet")
             why = why if subject.ready else "the engine is not ready"
             unknown.update(dict.fromkeys(ENGINE_FIGURES, why))
             return replace(measured, silent_s=silent_s if subject.ready else 0.0)

@@ -1,5 +1,6 @@
 """A full disk stops no engine, loses none, and is said in one sentence."""
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -30,12 +31,10 @@ def small_disk(home: Home) -> Iterator[Path]:
 
 def fill(disk: Path) -> Path:
     ballast = disk / "ballast"
-    with ballast.open("ab", buffering=0) as file:
-        try:
-            while file.write(b"\0" * 4096):
-                pass
-        except OSError:
-            return ballast
+    with ballast.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"\0" * 4096):
+            pass
+    return ballast
 
 
 async def test_a_start_on_a_full_disk_is_refused_and_leaves_nothing(

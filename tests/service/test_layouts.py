@@ -73,7 +73,7 @@ async def test_the_same_layout_again_keeps_everything(home: Home) -> None:
     before = await home.up(client, *wishes)
     offer = await client.offer(home.layout(*wishes))
     assert offer.keeps == ("a", "b")
-    assert offer.starts == offer.moves == offer.stops == ()
+    assert (offer.starts, offer.moves, offer.stops) == ((), (), ())
     await client.apply(offer)
     assert pids(await client.snapshot()) == pids(before)
 
