@@ -94,9 +94,15 @@ async def open_panel(layout: "ApplyLayout | None", *, readonly: bool, ascii_only
 
 async def run(app: "SlotdeckApp") -> int:
     """Show the panel; afterwards say on the restored terminal what keeps running."""
+    from tui.hangup import LastResort
     from tui.present.farewell import farewell
 
-    await app.run_async()
+    watch = LastResort(sys.stdin.fileno())
+    watch.start()
+    try:
+        await app.run_async()
+    finally:
+        watch.call_off()
     close = getattr(app.control, "aclose", None)
     if close is not None:
         await close()

@@ -5,6 +5,7 @@ import asyncio
 import random
 import signal
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -84,6 +85,8 @@ def build(args: argparse.Namespace) -> PlayedControl:
         )
 
     def answer(change: Change) -> Offer:
+        if args.stuck:
+            time.sleep(60)
         return usual_offer(change, machine)
 
     return PlayedControl(machine, [snapshot(machine, instances)], answer=answer, pause_s=0.05)
@@ -114,6 +117,7 @@ def main() -> int:
     parser.add_argument("--ascii", action="store_true")
     parser.add_argument("--readonly", action="store_true")
     parser.add_argument("--ignore-hangup", action="store_true", help="no signal when it goes away")
+    parser.add_argument("--stuck", action="store_true", help="an offer blocks the event loop")
     parser.add_argument("--times", type=int, default=10**9, help="how many new loads")
     parser.add_argument("--every", type=float, default=0.0, help="seconds between new loads")
     return asyncio.run(play(parser.parse_args()))

@@ -106,6 +106,19 @@ def test_a_closed_terminal_ends_a_process_that_ignores_hangups() -> None:
         gone_within(terminal, 2.0)
 
 
+def test_a_closed_terminal_ends_a_process_whose_event_loop_is_blocked() -> None:
+    """As when a link dies with frames still queued: writing to it blocks for good."""
+    with Terminal(PANEL, "--ignore-hangup", "--stuck") as terminal:
+        terminal.until(FIRST)
+        terminal.write(b"x")
+        for _ in range(5):
+            terminal.read(0.1)
+        assert "Stop chat" not in terminal.text
+        terminal.hang_up()
+        gone_within(terminal, 4.0)
+        assert terminal.status == 129
+
+
 def gone_within(terminal: Terminal, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not terminal.ended():
