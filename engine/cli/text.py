@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from math import floor
 from typing import Any
 
 DASH = "–"
@@ -50,8 +51,8 @@ def number(value: float | None, digits: int = 1) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share of 0 to 1 in percent."""
-    return DASH if share is None else f"{share * 100:.0f} %"
+    """A share of 0 to 1 in percent, rounded down: 100 % is all of it."""
+    return DASH if share is None else f"{floor(share * 1000 + 1e-9) / 10:g} %"
 
 
 def size(bytes_: int | None) -> str:

@@ -1,5 +1,7 @@
 """The `command` engine: any OpenAI-compatible server, from an argv template in the layout."""
 
+import re
+
 from engine.core.command import Command
 from engine.core.errors import LayoutError
 from engine.drivers.driver import VLLM_METRICS, Order, flags
@@ -33,9 +35,7 @@ class CommandDriver:
             "{gpus}": ",".join(map(str, placement.gpus)),
             "{tp}": str(placement.tensor_parallel),
         }
-        argv = []
-        for word in instance.command:
-            for place, value in places.items():
-                word = word.replace(place, value)
-            argv.append(word)
+        # In one go: a model's name that looks like a place stays as it is.
+        place = re.compile("|".join(map(re.escape, places)))
+        argv = (place.sub(lambda found: places[found[0]], word) for word in instance.command)
         return Command((*argv, *flags(instance.args)))

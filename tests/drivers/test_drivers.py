@@ -1,0 +1,105 @@
+"""Drivers: the exact command lines that they write."""
+
+import pytest
+
+from engine.core.cpuset import CpuSet
+from engine.core.errors import LayoutError
+from engine.core.layout import Instance
+from engine.core.placement import Placement
+from engine.core.status import MemoryBinding
+from engine.drivers.driver import Order, flags
+from engine.drivers.registry import DRIVERS, driver_of
+
+
+def order(wish: Instance, *, model: str = "/models/m", gpus: tuple[int, ...] = ()) -> Order:
+    placement = Placement(
+        instance=wish.name,
+        engine=wish.engine,
+        slot="numa:1",
+        pus=CpuSet.parse("8-11"),
+        memory=MemoryBinding("bind", "1"),
+        gpus=gpus,
+        tensor_parallel=max(1, len(gpus)),
+        port=8002,
+        reasons=(),
+    )
+    return Order(wish, placement, model, "served", "/opt/bin/python", "/lib/worker.py")
+
+
+def pairs(argv: tuple[str, ...]) -> dict[str, str]:
+    return {
+        word: following
+        for word, following in zip(argv, (*argv[1:], ""), strict=True)
+        if word.startswith("--")
+    }
+
+
+@pytest.mark.parametrize("engine", ["torch", "ipex"])
+def test_the_worker_is_told_its_place(engine: str) -> None:
+    wish = Instance(
+        name="a",
+        engine=engine,
+        dtype="bfloat16",
+        stop_grace_s=7,
+        trust_remote_code=True,
+        args={"max-model-len": 2048},
+    )
+    command = driver_of(engine).command(order(wish))
+    assert command.argv[:3] == ("/opt/bin/python", "-u", "/lib/worker.py")
+    told = pairs(command.argv)
+    assert (told["--model"], told["--port"], told["--threads"]) == ("/models/m", "8002", "4")
+    assert (told["--engine"], told["--host"], told["--dtype"]) == (engine, "127.0.0.1", "bfloat16")
+    assert (told["--grace-s"], told["--max-model-len"]) == ("5", "2048")
+    assert "--trust-remote-code" in command.argv
+    assert command.env["OMP_NUM_THREADS"].value == "4"
+    assert all(setting.source.startswith("driver: ") for setting in command.env.values())
+
+
+def test_remote_code_is_off_unless_asked_for() -> None:
+    command = driver_of("torch").command(order(Instance(name="a", stop_grace_s=1)))
+    assert "--trust-remote-code" not in command.argv
+    assert pairs(command.argv)["--grace-s"] == "0"
+
+
+def test_a_template_is_filled_once_and_word_by_word() -> None:
+    wish = Instance(
+        name="a",
+        engine="command",
+        command=("srv", "{model}:{port}", "--cpus={cpus}", "{gpus}", "{tp}", '{"json": 1}', "{x}"),
+        args={"verbose": True},
+    )
+    command = driver_of("command").command(order(wish, model="{port} $(ls)", gpus=(0, 1)))
+    assert command.argv == (
+        *("srv", "{port} $(ls):8002", "--cpus=8-11", "0,1", "2", '{"json": 1}', "{x}"),
+        "--verbose",
+    )
+
+
+def test_without_a_template_there_is_nothing_to_start() -> None:
+    with pytest.raises(LayoutError, match="has no command"):
+        driver_of("command").command(order(Instance(name="a", engine="command")))
+
+
+def test_arguments_become_flags() -> None:
+    arguments = {"a": 1, "b": True, "c": False, "d-e": "x y", "f": 0.5, "g": 0, "h": ""}
+    assert flags(arguments) == (
+        *("--a", "1", "--b", "--d-e", "x y", "--f", "0.5", "--g", "0", "--h", ""),
+    )
+
+
+def test_an_unknown_engine_names_the_nearest() -> None:
+    with pytest.raises(LayoutError) as caught:
+        driver_of("pytorch")
+    assert "Did you mean 'torch'?" in caught.value.do
+    assert "torch, ipex, command" in caught.value.why
+
+
+@pytest.mark.parametrize("name", sorted(DRIVERS))
+def test_every_driver_says_what_it_needs(name: str) -> None:
+    driver = DRIVERS[name]
+    assert driver.name == name
+    assert "none" in driver.weight_only
+    assert driver.ready_timeout_s > 0
+    assert driver.stop_grace_s > 0
+    assert driver.reserve_cores >= 0
+    assert driver.health_path.startswith("/")
