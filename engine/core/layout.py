@@ -260,27 +260,14 @@ def _check_instances(
                 f"{instance.name} is {instance.slot!r}",
                 f"Leave cores out, or choose them in the slot: {where}/core:0-{last}",
             )
-        if (instance.engine == "command") != bool(instance.command):
-            _check_command(position, instance, mistakes)
+        if instance.engine == "command" and not instance.command:
+            raise mistakes.at(
+                mistakes.said(position, "engine"),
+                f'engine = "command" starts what `command` says, and {instance.name} has none',
+                'Add command = ["server", "--port", "{port}"]',
+            )
         if engines is not None:
             _check_engine(position, instance, mistakes, engines)
-
-
-def _check_command(position: int, instance: Instance, mistakes: Mistakes) -> None:
-    own = ("instance", str(position), "command")
-    if not instance.command:
-        raise mistakes.at(
-            mistakes.said(position, "engine"),
-            f'engine = "command" starts what `command` says, and {instance.name} has none',
-            'Add command = ["server", "--port", "{port}"]',
-        )
-    # One of [defaults] is meant for those of the file's instances that can use it.
-    if mistakes.has(own):
-        raise mistakes.at(
-            own,
-            f"the {instance.engine} engine has a command line of its own",
-            'Write engine = "command", or give the engine its flags in args',
-        )
 
 
 def _check_engine(

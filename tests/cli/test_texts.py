@@ -39,7 +39,7 @@ def instance(
         restarts=0,
         pus="0-15",
         memory=MemoryBinding("bind", "0"),
-        tokens_per_s=TokenRates(12.34, 56.78) if ready else TokenRates(),
+        tokens_per_s=TokenRates(56.78, 12.34) if ready else TokenRates(),
         ttft_ms=Latency(123.4, 200.0) if ready else Latency(),
         itl_ms=Latency(12.3, 20.0) if ready else Latency(),
         requests=Requests(1, 0),
@@ -59,10 +59,10 @@ def test_the_status_table_at_80_columns_and_wide() -> None:
         instance("a"), instance("b", State.FAILED, "ended with exit code 1: " + "x " * 50)
     )
     assert status_text(both, 80).splitlines()[:4] == [
-        "NAME  STATE   PU      OUT     IN    TTFT     ITL    CPU  PAGES        RSS  PORT",
-        "                    tok/s  tok/s  p50 ms  p50 ms  cores  local",
-        "a     ready   0-15   12.3   56.8   123.4    12.3  15.90  100 %  345.0 MiB  8001",
-        "b     failed  0-15      –      –       –       –      –      –          –  8001",
+        "NAME  STATE   PU      OUT     IN    TTFT     ITL    CPU   PAGES        RSS  PORT",
+        "                    tok/s  tok/s  p50 ms  p50 ms  cores   local",
+        "a     ready   0-15   12.3   56.8   123.4    12.3  15.90  99.8 %  345.0 MiB  8001",
+        "b     failed  0-15      –      –       –       –      –       –          –  8001",
     ]
     assert max(map(len, status_text(both, 80).splitlines())) <= 80
     wide = status_text(both, 200).splitlines()
@@ -134,10 +134,8 @@ def test_small_words() -> None:
     assert [size(value) for value in (None, 0, 1023, 1536, 5 << 30, 3 << 40)] == [
         *("–", "0 B", "1023 B", "1.5 KiB", "5.0 GiB", "3.0 TiB"),
     ]
-    assert (number(None), number(1.25, 2), percent(None), percent(0.994)) == (
-        "–",
-        "1.25",
-        "–",
-        "99 %",
-    )
+    assert (number(None), number(1.25, 2)) == ("–", "1.25")
+    # Rounded down: 100 % is all of it.
+    shares = [percent(share) for share in (None, 0.0, 0.29, 0.9999, 1.0)]
+    assert shares == ["–", "0 %", "29 %", "99.9 %", "100 %"]
     assert table(["A", "B"], [["x", "10"], ["long", "5"]]) == "A      B\nx     10\nlong   5"

@@ -234,7 +234,6 @@ def with_lines(*lines: str) -> str:
         (with_lines("[ports]", "first = 9000", "last = 8000"), 5, "[ports] runs backwards", "Put"),
         (with_lines("[ports]", "last = 8000"), 5, "8001 to 8000", "Put"),
         (with_lines('engine = "command"'), 4, "and a has none", "Add command ="),
-        (with_lines('command = ["x"]'), 4, "torch engine has a command line of its own", "args"),
         # the file as a whole
         ('[[instance]]\nname = "a"', 1, "the file has no schema", "Add schema"),
         ('\n\nschema = 2\n[[instance]]\nname = "a"', 3, "schema 2 is not known", "schema = 1"),

@@ -4,7 +4,7 @@ import pytest
 
 from engine.core.cpuset import CpuSet
 from engine.core.errors import LayoutError
-from engine.core.layout import Instance
+from engine.core.layout import Instance, Scalar
 from engine.core.placement import Placement
 from engine.core.status import MemoryBinding
 from engine.drivers.driver import Order, flags
@@ -81,7 +81,15 @@ def test_without_a_template_there_is_nothing_to_start() -> None:
 
 
 def test_arguments_become_flags() -> None:
-    arguments = {"a": 1, "b": True, "c": False, "d-e": "x y", "f": 0.5, "g": 0, "h": ""}
+    arguments: dict[str, Scalar] = {
+        "a": 1,
+        "b": True,
+        "c": False,
+        "d-e": "x y",
+        "f": 0.5,
+        "g": 0,
+        "h": "",
+    }
     assert flags(arguments) == (
         *("--a", "1", "--b", "--d-e", "x y", "--f", "0.5", "--g", "0", "--h", ""),
     )
