@@ -9,6 +9,7 @@ from tui.present.ink import Line, Span
 from tui.present.text import clean, wrapped
 
 INKS = {"error": "error", "warning": "warning"}
+WORDS = {"information": "info"}
 
 
 def fresh(before: Sequence[Happening], after: Sequence[Happening]) -> tuple[Happening, ...]:
@@ -28,8 +29,9 @@ def event_lines(happenings: Sequence[Happening], width: int, glyphs: Glyphs) -> 
     lines: list[Line] = []
     for each in reversed(happenings):
         time = clean(each.at).partition("T")[2][:8] or clean(each.at)[:8]
-        for at, part in enumerate(wrapped(each.text, width - 22)):
-            head = f" {time:<9} {each.severity:<11}" if at == 0 else " " * 22
+        for at, part in enumerate(wrapped(each.text, width - 19)):
+            word = WORDS.get(each.severity, each.severity)
+            head = f" {time:<9}{word:<9}" if at == 0 else " " * 19
             ink = INKS.get(each.severity, "muted")
             lines.append((Span(head, ink), Span(spelled(part, glyphs), "text")))
     return lines or [(Span(" Nothing has happened yet.", "muted"),)]
