@@ -85,9 +85,11 @@ async def wait_ready(
     deadline = time.monotonic() + timeout_s
     told: dict[str, str] = {}
     waiting: list[str] = list(names)
-    while time.monotonic() < deadline:
+    looked = False
+    while not looked or time.monotonic() < deadline:
+        looked = True  # once, even with no time at all: it may all be ready
         try:
-            async with asyncio.timeout_at(asyncio.get_running_loop().time() + 5):
+            async with asyncio.timeout(5):
                 snapshot = await client.snapshot()
         except TimeoutError:
             continue
