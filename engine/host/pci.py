@@ -202,16 +202,37 @@ def read_bar_sizes(root: DeviceRoot, device: PciDevice, number: int) -> tuple[in
 
 def _rebar(config: bytes) -> list[tuple[int, int, tuple[int, ...]]]:
     """BAR number, size now and sizes supported, of each entry of the Resizable BAR capability."""
+    offset = _rebar_offset(config)
+    return [] if offset is None else _rebar_entries(config, offset)
+
+
+def _rebar_offset(config: bytes) -> int | None:
     if len(config) < 4096 or config[:2] == b"\xff\xff":
-        return []
+        return None
     offset, seen = 0x100, set[int]()
     while 0x100 <= offset <= 4096 - 12 and offset not in seen:
         seen.add(offset)
         (header,) = struct.unpack_from("<I", config, offset)
         if header & 0xFFFF == _REBAR:
-            return _rebar_entries(config, offset)
+            return offset
         offset = header >> 20 & 0xFFC
-    return []
+    return None
+
+
+def public_config(config: bytes) -> bytes:
+    """The part of a configuration space that we read: its header and the Resizable BARs.
+
+    Other capabilities are left out, as one of them is the device's serial number.
+    """
+    offset = _rebar_offset(config)
+    if offset is None:
+        return config[:64]
+    length = 4 + 8 * len(_rebar_entries(config, offset))
+    public = bytearray(4096)
+    public[:64] = config[:64]
+    public[0x100 : 0x100 + length] = config[offset : offset + length]
+    struct.pack_into("<I", public, 0x100, _REBAR | 1 << 16)  # version 1, and no next one
+    return bytes(public)
 
 
 def _rebar_entries(config: bytes, offset: int) -> list[tuple[int, int, tuple[int, ...]]]:
