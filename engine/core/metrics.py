@@ -145,6 +145,8 @@ def quantile(
         if count >= target and count > low_count:
             if bound == inf:
                 return low_bound
-            return low_bound + (bound - low_bound) * (target - low_count) / (count - low_count)
+            part = (target - low_count) / (count - low_count)
+            # The sum can pass the bound by its last bit.
+            return min(bound, low_bound + (bound - low_bound) * part)
         low_bound, low_count = (low_bound if bound == inf else bound), count
     return low_bound
