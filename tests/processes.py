@@ -166,7 +166,8 @@ class Home:
             keys = {"engine": "command", "restart": "never", **instance}
             flags = keys.pop("flags", [])
             words = [sys.executable, "-S", str(FAKE_ENGINE), "--port", "{port}", *flags]
-            keys.setdefault("command", words)
+            if keys["engine"] == "command":
+                keys.setdefault("command", words)
             lines += ["[[instance]]", *(f"{key} = {_toml(keys[key])}" for key in keys)]
         return ApplyLayout(f"{name}.toml", "\n".join(lines), str(self.folder))
 

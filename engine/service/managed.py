@@ -37,7 +37,6 @@ class Managed:
     """Drop it from the list once it has stopped."""
     patience: Policy = field(default_factory=Policy)
     """Back-off and limits; the wish and the driver say the rest."""
-    shim_lost: bool = False
     work: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Effects of one instance are carried out one after the other."""
     pending: int = 0

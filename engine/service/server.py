@@ -33,6 +33,8 @@ from engine.service.supervisor import Supervisor
 from engine.wire import LIMIT_BYTES, PROTOCOL, Done, Failure, Hello, Request, pack, unpack
 
 TICK_S = 0.25
+QUIET_TICK_S = 1.0
+"""While nothing starts, stops or waits to start again."""
 WATCHED_EVERY_S = 1.0
 UNWATCHED_EVERY_S = 5.0
 IDLE_EXIT_S = 60.0
@@ -115,15 +117,19 @@ class Service:
     # Time passing
 
     async def _tick(self, ours: int | None) -> None:
+        supervisor = self._supervisor
         while True:
-            await asyncio.sleep(TICK_S)
-            self._supervisor.tick()
+            with contextlib.suppress(TimeoutError):
+                pause = QUIET_TICK_S if supervisor.is_quiet else TICK_S
+                await asyncio.wait_for(supervisor.stirred.wait(), pause)
+            supervisor.stirred.clear()
+            supervisor.tick()
             if _inode(self._paths.socket) != ours:
                 # Nobody can reach us any more; the next service takes over.
                 self._stop.set()
             now = time.monotonic()
             busy = self._connections or self._loads.status()
-            if busy or any(one.active for one in self._supervisor.managed.values()):
+            if busy or any(one.active for one in supervisor.managed.values()):
                 self._idle_since = now
             elif now - self._idle_since > self._idle_exit_s:
                 self._stop.set()

@@ -38,13 +38,14 @@ from engine.host.ports import listening_ports
 from engine.host.process import boot_id
 from engine.host.root import HostRoot
 from engine.service.endings import exit_code, sweep
+from engine.service.follower import Follower
 from engine.service.journal import Running
 from engine.service.launcher import LaunchOrder, launch
 from engine.service.ledger import Ledger
 from engine.service.logs import last_line
 from engine.service.managed import Managed
 from engine.service.planning import Surroundings, order_of
-from engine.service.processes import kill_leftovers, lives, open_verified, signal_group
+from engine.service.processes import kill_leftovers, lives, signal_group
 from engine.service.readiness import differences, wait_until_ready
 
 _HAPPENINGS_KEPT = 100
@@ -71,12 +72,14 @@ class Supervisor:
         self.happenings: deque[Happening] = deque(maxlen=_HAPPENINGS_KEPT)
         self.changed = asyncio.Event()
         """Set whenever something worth a new snapshot happened."""
+        self.stirred = asyncio.Event()
+        """Set whenever a state has changed, so that its time is looked after."""
         self._clock = clock
         # Affinity and memory policy belong to a thread, so launching has one of its own.
         self._launching = ThreadPoolExecutor(max_workers=1, thread_name_prefix="launch")
         self._tasks: set[asyncio.Task[None]] = set()
         self._shims: set[int] = set()
-        self._watched: set[int] = set()
+        self._follower = Follower(self.root)
         self._ledger = Ledger(
             paths.journal,
             boot_id(self.root),
@@ -113,11 +116,16 @@ class Supervisor:
         self.feed(managed, StopAsked())
         self._forget_if_done(managed)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing starts, stops, or waits to start again."""
+        settled = (State.READY, State.STOPPED, State.FAILED)
+        return all(one.life.state in settled for one in self.managed.values())
+
     def tick(self) -> None:
         """Let time pass: grace periods, back-offs, an unsaved journal, ended shims."""
         for managed in list(self.managed.values()):
             self.feed(managed, Tick())
-            self._look_at_shim(managed)
         self._ledger.retry()
         for pid in list(self._shims):
             with contextlib.suppress(ChildProcessError):
@@ -138,6 +146,7 @@ class Supervisor:
             text = f"{managed.name}: {managed.life.state} — {managed.life.why}"
             self.tell(text, severity or "information")
             managed.note = ""
+            self.stirred.set()
         self.save()
         self.changed.set()
         self.carry_out(managed, *effects)
@@ -157,10 +166,7 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._ledger.close()
-        for watched in self._watched:
-            asyncio.get_running_loop().remove_reader(watched)
-            os.close(watched)
-        self._watched.clear()
+        self._follower.close()
         self._launching.shutdown(wait=False)
 
     # Adoption
@@ -170,25 +176,20 @@ class Supervisor:
         launched, mark = managed.launched, managed.mark
         if launched is None:
             return
-        loop = asyncio.get_running_loop()
-        try:
-            watched = open_verified(self.root, launched.pid, launched.started_ticks)
-        except OSError as error:
-            self.tell(f"{managed.name} cannot be watched: {error.strerror}", "error")
-            loop.call_later(_WATCH_AGAIN_S, self._watch_again, managed, mark)
-            return
-        if watched is None:
-            self.run(self._collect(managed, mark))
-            return
 
         def ended() -> None:
-            loop.remove_reader(watched)
-            os.close(watched)
-            self._watched.discard(watched)
             self.run(self._collect(managed, mark))
 
-        self._watched.add(watched)
-        loop.add_reader(watched, ended)
+        def shim_ended() -> None:
+            self._shim_ended(managed, mark)
+
+        try:
+            self._follower.follow(launched.pid, launched.started_ticks, ended)
+            self._follower.follow(launched.shim_pid, launched.shim_ticks, shim_ended)
+        except OSError as error:
+            self.tell(f"{managed.name} cannot be watched: {error.strerror}", "error")
+            loop = asyncio.get_running_loop()
+            loop.call_later(_WATCH_AGAIN_S, self._watch_again, managed, mark)
 
     def _watch_again(self, managed: Managed, mark: str) -> None:
         if managed.mark == mark:
@@ -271,7 +272,7 @@ class Supervisor:
             )
         managed.mark = uuid.uuid4().hex
         managed.launched, managed.verified, managed.started_at = None, None, _utc()
-        managed.running, managed.shim_lost = Running(wish, placement), False
+        managed.running = Running(wish, placement)
         self.save()
         if not await self._ledger.saved():
             raise LaunchError(
@@ -372,15 +373,12 @@ class Supervisor:
         self.save()
         self.changed.set()
 
-    def _look_at_shim(self, managed: Managed) -> None:
+    def _shim_ended(self, managed: Managed, mark: str) -> None:
         launched = managed.launched
-        if launched is None or managed.shim_lost:
+        if launched is None or managed.mark != mark:
             return
-        if lives(self.root, launched.shim_pid, launched.shim_ticks):
-            return
-        # Looked at after its shim, which ends only after it.
+        # A shim ends after its engine, unless somebody killed it.
         if lives(self.root, launched.pid, launched.started_ticks):
-            managed.shim_lost = True
             self.tell(
                 f"{managed.name}: its launcher was killed; the engine goes on, but its log stops "
                 "here and its exit code will be unknown",

@@ -70,6 +70,7 @@ async def test_a_back_off_outlives_the_service(home: Home) -> None:
     flags = ["--crash-after", "0.3"]
     await home.apply(client, home.layout({"name": "a", "flags": flags, "restart": "always"}))
     await home.until_state(client, "a", State.BACKOFF)
+    await eventually_async(lambda: home.journal()["instances"][0]["life"]["state"] == "backoff")
     await home.kill_service()
     client = await home.served("patience=Policy(backoff_first_s=600)")
     await home.until(client, lambda now: now["a"].restarts == 1 and now["a"].pid is not None)

@@ -57,10 +57,10 @@ os.setgroups([]); os.setgid(12345); os.setuid(12345)
 client = socket.socket(socket.AF_UNIX)
 client.settimeout(20)
 client.connect(sys.argv[1])
-client.sendall(b'{"kind": "Request", "value": {"call": "snapshot"}}\\n')
 try:
+    client.sendall(b'{"kind": "Request", "value": {"call": "snapshot"}}\\n')
     print(client.recv(100))
-except ConnectionResetError:
+except (BrokenPipeError, ConnectionResetError):
     print(b"")
 """
 
