@@ -5,6 +5,7 @@ A target is an instance's name or a base URL such as http://127.0.0.1:8000.
 
 import argparse
 import asyncio
+import random
 import shutil
 import signal
 import sys
@@ -37,7 +38,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--duration", type=float, metavar="S", help="seconds of the measured window (10)"
     )
     parser.add_argument("--requests", type=int, metavar="N", help="measured requests a target")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the prompts (0)")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="of the prompts; a fresh one if left out"
+    )
     parser.add_argument(
         "--api-key-env", metavar="NAME", help="the variable that holds the targets' API key"
     )
@@ -62,7 +65,7 @@ def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
         output_len=asked.output_len,
         duration_s=duration,
         requests=asked.requests,
-        seed=asked.seed,
+        seed=fresh_seed() if asked.seed is None else asked.seed,
     )
     instances = asyncio.run(_instances(environment))
     targets = _targets(asked.targets, instances, asked.model, api_key)
@@ -79,6 +82,11 @@ def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     else:
         print(report_text(report, shutil.get_terminal_size().columns))
     return 1 if any(not one.requests and one.errors for one in report.targets) else 0
+
+
+def fresh_seed() -> int:
+    """Prompts that no engine has seen, or its prefix cache would answer; the manifest keeps it."""
+    return random.SystemRandom().randrange(1 << 32)
 
 
 async def _instances(environment: Mapping[str, str]) -> tuple[InstanceStatus, ...]:

@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from engine.bench.runner import run as measure
 from engine.bench.values import Load, Report, Target
 from engine.cli import models
-from engine.cli.bench import free_pus
-from engine.cli.layouts import read_layout, shipped
+from engine.cli.bench import free_pus, fresh_seed
+from engine.cli.layouts import checked, read_layout, shipped
 from engine.cli.main import open_panel
 from engine.cli.text import number, percent, table
 from engine.cli.up import bring_up, wait_ready
 from engine.client import ServiceClient, connect
 from engine.control import StartLoad, StopInstances
-from engine.core.layout import Layout, parse_layout
+from engine.core.errors import ControlError
+from engine.core.layout import Layout
 from engine.core.status import Snapshot
 from engine.host.paths import Paths
 
@@ -49,12 +50,15 @@ def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
 
 async def _start(environment: Mapping[str, str], *, headless: bool) -> None:
     change = read_layout(str(shipped("demo.toml")))
-    layout = parse_layout(change.text, name=change.name)
+    layout = checked(change)
     client = await connect(environment=environment)
-    others = [one.name for one in (await client.snapshot()).instances if one.pid]
-    wished = {one.name for one in layout.instances}
-    if stopping := [name for name in others if name not in wished]:
-        print(f"the demonstration takes the place of: {', '.join(stopping)}", file=sys.stderr)
+    offer = await client.offer(change)
+    if others := (*offer.stops, *(one.instance for one in offer.moves)):
+        raise ControlError(
+            what="The demonstration was not started",
+            why=f"it would take the place of: {', '.join(others)}",
+            do="Stop them first (`slotdeck down NAME`), or show them with `slotdeck`",
+        )
     ready = await bring_up(client, change, timeout_s=_READY_WITHIN_S)
     if headless:
         try:
@@ -64,8 +68,9 @@ async def _start(environment: Mapping[str, str], *, headless: bool) -> None:
         return
     names = tuple(one.name for one in ready.instances)
     load = layout.load
-    offer = await client.offer(StartLoad(names, load.concurrency, load.input_len, load.output_len))
-    await client.apply(offer)
+    await client.apply(
+        await client.offer(StartLoad(names, load.concurrency, load.input_len, load.output_len))
+    )
 
 
 async def _measure(client: ServiceClient, layout: Layout, ready: Snapshot) -> None:
@@ -74,6 +79,7 @@ async def _measure(client: ServiceClient, layout: Layout, ready: Snapshot) -> No
         input_len=layout.load.input_len,
         output_len=layout.load.output_len,
         duration_s=_MEASURED_S,
+        seed=fresh_seed(),
     )
     targets = [Target(one.name, one.url) for one in ready.instances if one.url]
     print(f"measuring for {_MEASURED_S:g} s …", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -149,13 +148,25 @@ def test_the_command_line_shows_changes_and_stops_what_runs(home: Home) -> None:
     assert statuses(home) == {}
 
 
+def test_the_demonstration_never_takes_the_place_of_engines_that_run(home: Home) -> None:
+    assert slotdeck(home, "up", str(layout_file(home, "core:0"))).returncode == 0
+    before = statuses(home)
+    models = Path(home.environment["XDG_CACHE_HOME"]) / "slotdeck" / "models"
+    models.mkdir(parents=True)
+    (models / "smollm2-135m").symlink_to(bundled_model())
+    demo = slotdeck(home, "demo", "--headless")
+    assert demo.returncode == 1
+    assert "would take the place of: a" in demo.stderr
+    assert statuses(home)["a"]["pid"] == before["a"]["pid"]
+
+
 @pytest.mark.torch
 @needs_two_pus
 def test_the_demonstration_runs_headless_on_the_real_model(home: Home) -> None:
     models = Path(home.environment["XDG_CACHE_HOME"]) / "slotdeck" / "models"
     models.mkdir(parents=True)
-    # A copy of the cache's folder of links: preparing must find it complete and leave it alone.
-    shutil.copytree(bundled_model(), models / "smollm2-135m", copy_function=os.link)
+    # Preparing must find it complete and leave it alone.
+    (models / "smollm2-135m").symlink_to(bundled_model())
     demo = slotdeck(home, "demo", stdin=subprocess.DEVNULL)
     assert demo.returncode == 0, demo.stderr
     header, *rows = demo.stdout.splitlines()
