@@ -91,7 +91,10 @@ class SysfsTree:
 
 
 def write_machine(machine: Machine, path: Path) -> HostRoot:
-    """The machine as a kernel would show it; GPUs become functions right on a root bus."""
+    """The machine as a kernel would show it; GPUs become functions right on a root bus.
+
+    The masks beside the lists are for hwloc, which reads nothing else.
+    """
     tree = SysfsTree(path)
     cpu = "sys/devices/system/cpu"
     every = machine.pus.online | machine.pus.offline
@@ -103,12 +106,18 @@ def write_machine(machine: Machine, path: Path) -> HostRoot:
         for pu in core.pus:
             topology = f"{cpu}/cpu{pu}/topology"
             tree.file(f"{topology}/thread_siblings_list", str(core.pus))
+            tree.file(f"{topology}/thread_siblings", mask(core.pus))
             tree.file(f"{topology}/core_id", str(-1 if core.core_id is None else core.core_id))
             package = -1 if core.package is None else core.package
             tree.file(f"{topology}/physical_package_id", str(package))
+            beside = (each.pus for each in machine.cores if each.package == core.package)
+            tree.file(
+                f"{topology}/core_siblings", mask(CpuSet(pu for pus in beside for pu in pus))
+            )
     for row, node in enumerate(machine.numa_nodes):
         folder = f"sys/devices/system/node/node{node.os_index}"
         tree.file(f"{folder}/cpulist", str(node.cpus))
+        tree.file(f"{folder}/cpumap", mask(node.cpus))
         if node.memory_bytes is not None:
             kib = node.memory_bytes // 1024
             tree.file(f"{folder}/meminfo", f"Node {node.os_index} MemTotal: {kib} kB")
@@ -123,6 +132,14 @@ def write_machine(machine: Machine, path: Path) -> HostRoot:
         f"Mems_allowed_list:\t{machine.usable_nodes}",
     )
     return tree.root
+
+
+def mask(pus: CpuSet) -> str:
+    """The kernel's other form: 32-bit words in hexadecimal, highest first."""
+    words = [0] * (max(pus, default=0) // 32 + 1)
+    for pu in pus:
+        words[pu // 32] |= 1 << pu % 32
+    return ",".join(f"{word:08x}" for word in reversed(words))
 
 
 def _write_gpu(tree: SysfsTree, gpu: Gpu) -> None:

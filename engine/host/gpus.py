@@ -1,10 +1,4 @@
-"""GPUs from PCI and drm sysfs: what they are, where they sit, how they are attached.
-
-Order of the indexes, stable over reboots: Intel cards by PCI address, then Intel GPUs inside a
-processor, then other vendors' GPUs, then accelerators of PCI class 0x12. The first two are the
-order in which Intel's Level Zero driver counts devices for ZE_AFFINITY_MASK, as long as no card
-is hidden from it (no driver, no permission) and no multi-tile card is split into its tiles.
-"""
+"""GPUs from PCI and drm sysfs: what they are, where they sit, how they are attached."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -14,6 +8,7 @@ from engine.core.cpuset import CpuSet
 from engine.core.topology import Gpu, Missing
 from engine.host import pci_names
 from engine.host.device_root import DeviceRoot
+from engine.host.gpu_kinds import is_gpu, is_integrated, order
 from engine.host.lists import read_list
 from engine.host.pci import (
     Link,
@@ -29,8 +24,6 @@ from engine.host.root import HostRoot
 Nodes = Sequence[tuple[int, CpuSet]]
 """OS index and PUs of every NUMA node."""
 
-_DISPLAY = 0x03
-_ACCELERATOR = 0x12
 _INTEL = int(pci_names.INTEL, 16)
 _LIE = Link(2.5, 1)
 
@@ -85,13 +78,11 @@ def read_gpu_facts(
         if device.class_code is None:
             # A GPU cannot be told from a disk then: better a row than a wrong or lost card.
             missing.append(Missing(f"gpus {device.address}", "its PCI class is not readable"))
-        elif device.class_code >> 16 in (_DISPLAY, _ACCELERATOR) and not pci_names.is_console(
-            device.vendor, device.device
-        ):
+        elif is_gpu(device):
             found.append(device)
     facts = [
         _read(tree, index, device, nodes, missing)
-        for index, device in enumerate(sorted(found, key=_rank))
+        for index, device in enumerate(sorted(found, key=order))
     ]
     return tuple(facts), tuple(missing)
 
@@ -107,31 +98,13 @@ def shared_bridge(one: GpuFacts, other: GpuFacts) -> str | None:
     return both[-1] if both else None
 
 
-def _rank(device: PciDevice) -> tuple[int, tuple[int, ...]]:
-    if device.class_code is not None and device.class_code >> 16 == _ACCELERATOR:
-        return 3, device.order
-    if device.vendor != pci_names.INTEL:
-        return 2, device.order
-    return int(_is_integrated(device)), device.order
-
-
-def _is_integrated(device: PciDevice) -> bool:
-    """Intel's GPU inside the processor is function 00:02.0, and no card's id."""
-    return (
-        device.vendor == pci_names.INTEL
-        and not pci_names.is_card(device.vendor, device.device)
-        and device.address.endswith(":00:02.0")
-        and len(device.path) <= 1
-    )
-
-
 def _read(
     root: DeviceRoot, index: int, device: PciDevice, nodes: Nodes, missing: list[Missing]
 ) -> GpuFacts:
     def unknown(field: str, why: str) -> None:
         missing.append(Missing(f"gpus[{index}].{field}", f"{device.address}: {why}"))
 
-    integrated = _is_integrated(device)
+    integrated = is_integrated(device)
     virtual = root.link(f"{device.folder}/physfn") is not None
     if device.vendor is None or device.device is None:
         unknown("device", "its PCI ids are not readable")
