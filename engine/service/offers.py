@@ -228,7 +228,9 @@ class Offers:
                     )
                 planned.append(order_of(wish, one.placement, around, base=base, live=True))
                 return
-            held = Held(taken, ports, {one.name: one.placement.port})
+            gpus = {gpu: other.name for other in others for gpu in other.placement.gpus}
+            gpus |= {gpu: name for name, at in already for gpu in at.gpus}
+            held = Held(taken, ports, {one.name: one.placement.port}, gpus)
             alone = Layout(name=one.layout, instances=(wish,))
             plan = plan_layout(machine, alone, around, base=base, held=held)
         except ControlError as error:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from engine.core.codec import to_builtins
-from engine.core.command import SHELL, Command, Setting, shell_line, shown_env
+from engine.core.command import SHELL, Command, Setting, shell_line, shown_argv, shown_env
 from engine.core.errors import ControlError
 from engine.core.layout import Instance, Layout
 from engine.core.placement import Held, Placement, Refusal, place
@@ -177,7 +177,7 @@ def plan_json(plan: LayoutPlan, *, layout: str) -> dict[str, object]:
         "placements": [
             {
                 **to_builtins(one.placement),
-                "argv": list(one.command.argv),
+                "argv": list(shown_argv(one.command)),
                 "env": shown_env(one.command),
                 "shell": shell_line(one.command, one.placement.pus, one.placement.memory),
                 "needs": to_builtins(one.needs),
