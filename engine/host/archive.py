@@ -37,9 +37,12 @@ def open_root(path: Path) -> Iterator[HostRoot]:
     """
     try:
         kind = path.stat().st_mode
+    except FileNotFoundError:
+        why = "there is no such folder or file"
+        raise UsageError(what=f"{path} is not a recorded machine", why=why, do=_DO) from None
     except (OSError, ValueError) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise UsageError(what=f"There is no recorded machine {path}", why=why, do=_DO) from None
+        raise _refused(path, why) from None
     if stat.S_ISDIR(kind):
         yield HostRoot(_top(path, path).resolve())
         return

@@ -3,7 +3,8 @@
 from engine.host import pci_names
 from engine.host.pci import PciDevice
 
-_DISPLAY = 0x03
+CLASSES = frozenset({0x03, 0x12})
+"""PCI base classes: displays, and accelerators."""
 _ACCELERATOR = 0x12
 
 
@@ -11,7 +12,7 @@ def is_gpu(device: PciDevice) -> bool:
     """Displays (class 0x03) and accelerators (0x12), but no server's console."""
     return (
         device.class_code is not None
-        and device.class_code >> 16 in (_DISPLAY, _ACCELERATOR)
+        and device.class_code >> 16 in CLASSES
         and not pci_names.is_console(device.vendor, device.device)
     )
 

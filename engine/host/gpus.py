@@ -8,7 +8,7 @@ from engine.core.cpuset import CpuSet
 from engine.core.topology import Gpu, Missing
 from engine.host import pci_names
 from engine.host.device_root import DeviceRoot
-from engine.host.gpu_kinds import is_gpu, is_integrated, order
+from engine.host.gpu_kinds import CLASSES, is_gpu, is_integrated, order
 from engine.host.lists import read_list
 from engine.host.pci import (
     Link,
@@ -69,7 +69,7 @@ def read_gpu_facts(
 ) -> tuple[tuple[GpuFacts, ...], tuple[Missing, ...]]:
     """Read every display and accelerator below /sys/bus/pci/devices."""
     tree = DeviceRoot.of(root)
-    devices = find_devices(tree)
+    devices = find_devices(tree, CLASSES)
     if devices is None:
         return (), (Missing("gpus", "no PCI bus in /sys/devices"),)
     missing: list[Missing] = []

@@ -6,6 +6,7 @@ base specification's (registers 7.5.1, Resizable BAR 7.8.6).
 
 import re
 import struct
+from collections.abc import Container
 from dataclasses import dataclass
 
 from engine.host.device_root import DeviceRoot
@@ -82,8 +83,12 @@ class Link:
         return self.gt_s * self.width
 
 
-def find_devices(root: DeviceRoot) -> tuple[PciDevice, ...] | None:
-    """Every function, by address; None where this kernel has no PCI."""
+def find_devices(root: DeviceRoot, classes: Container[int]) -> tuple[PciDevice, ...] | None:
+    """Every function of these base classes (or of an unreadable one), by address.
+
+    None where this kernel has no PCI. A server has a thousand functions, so of the others nothing
+    but `class` is read.
+    """
     folders = {
         name: root.link(f"{DEVICES}/{name}")
         for name in root.names(DEVICES)
@@ -99,8 +104,16 @@ def find_devices(root: DeviceRoot) -> tuple[PciDevice, ...] | None:
     hosts = any(_HOST_BRIDGE.fullmatch(name) for name in root.names("sys/devices"))
     if not found and not hosts:
         return None
-    devices = [_device(root, name, folder) for name, folder in found.items()]
-    return tuple(sorted(devices, key=lambda device: device.order))
+    devices = [
+        _device(root, name, folder, code)
+        for name, folder in found.items()
+        if (code := read_hex(root, f"{folder}/class", 0xFFFFFF)) is None or code >> 16 in classes
+    ]
+    return tuple(
+        device
+        for device in sorted(devices, key=lambda device: device.order)
+        if device.class_code is None or device.class_code >> 16 in classes
+    )
 
 
 def _walk(root: DeviceRoot, folder: str) -> list[tuple[str, str]]:
@@ -114,9 +127,8 @@ def _walk(root: DeviceRoot, folder: str) -> list[tuple[str, str]]:
     return found
 
 
-def _device(root: DeviceRoot, address: str, folder: str) -> PciDevice:
-    """Class and ids from `class`, `vendor`, `device`, else from `uevent`, else from `config`."""
-    code = read_hex(root, f"{folder}/class", 0xFFFFFF)
+def _device(root: DeviceRoot, address: str, folder: str, code: int | None) -> PciDevice:
+    """Ids from `vendor` and `device`; what is not readable from `uevent`, else from `config`."""
     vendor = read_hex(root, f"{folder}/vendor", 0xFFFE)
     device = read_hex(root, f"{folder}/device", 0xFFFE)
     if code is None or vendor is None or device is None:

@@ -162,7 +162,7 @@ def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_what_is_no_machine_is_said(tmp_path: Path) -> None:
     cases = {
-        "absent": "No such file",
+        "absent": "no such folder or file",
         "text.tar.gz": "no archive",
         "short.tar.gz": "no archive",
         "empty": "no folder sys",
