@@ -1,6 +1,8 @@
 """Recorded data that tests read when it is there, and that is never copied into the project."""
 
 import os
+import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -19,3 +21,13 @@ def needs(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"no recorded data: {name} (set SLOTDECK_SHARED to its folder)")
     return path
+
+
+def unpack(
+    archive: tarfile.TarFile, folder: Path, members: Iterable[tarfile.TarInfo] | None = None
+) -> None:
+    """Links and all; the first releases of Python 3.11 know no filters yet."""
+    if hasattr(tarfile, "tar_filter"):
+        archive.extractall(folder, members, filter="tar")
+    else:
+        archive.extractall(folder, members)

@@ -14,7 +14,7 @@ from engine.core.topology import Machine
 from engine.host.machine import read_machine
 from engine.host.nodes import meminfo, numastat
 from engine.host.root import HostRoot
-from tests.shared import needs, shared
+from tests.shared import needs, shared, unpack
 
 
 def tree(root: Path, files: dict[str, str | bytes]) -> HostRoot:
@@ -310,6 +310,6 @@ NEEDED = re.compile(
 def unpacked(name: str, folder: Path) -> HostRoot:
     with tarfile.open(needs(f"machines/trees/{name}.tar.bz2")) as archive:
         wanted = [one for one in archive if NEEDED.match(one.name)]
-        archive.extractall(folder / name, wanted, filter="tar")
+        unpack(archive, folder / name, wanted)
     (top,) = (folder / name).iterdir()
     return HostRoot(top)
