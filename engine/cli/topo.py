@@ -25,6 +25,7 @@ def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     if asked.json:
         values = to_builtins(machine)
         del values["live"]
+        values["memory_bytes"] = machine.total_memory_bytes
         print_json({"schema": "slotdeck.topo/1", **values})
     else:
         print(describe(machine, shutil.get_terminal_size().columns))

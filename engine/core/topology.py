@@ -5,6 +5,8 @@ from hashlib import sha256
 
 from engine.core.cpuset import CpuSet, NodeSet
 
+_NO_NODES = NodeSet()
+
 
 @dataclass(frozen=True, slots=True)
 class Missing:
@@ -34,6 +36,8 @@ class NumaNode:
     packages: tuple[int, ...]
     kind: str = "unknown"
     """dram, hbm, cxl, gpu or unknown."""
+    initiators: NodeSet = _NO_NODES
+    """For memory without PUs: the nodes whose PUs reach it best, where firmware tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +99,20 @@ class Machine:
     missing: tuple[Missing, ...]
     live: bool = True
     """True when read from the running kernel; only then can instances be started."""
+    memory_bytes: int | None = None
+    """Of the whole machine, only where the NUMA nodes do not tell it (`total_memory_bytes`)."""
 
     @property
     def revision(self) -> str:
         """Changes when any fact does (a PU goes offline, a GPU disappears)."""
         return sha256(repr(self).encode()).hexdigest()[:12]
+
+    @property
+    def total_memory_bytes(self) -> int | None:
+        """Of all NUMA nodes together, else what the kernel tells of the whole; None if unknown."""
+        sizes = [node.memory_bytes for node in self.numa_nodes]
+        known = [size for size in sizes if size is not None]
+        return sum(known) if known and len(known) == len(sizes) else self.memory_bytes
 
     def numa_node(self, os_index: int) -> NumaNode | None:
         """The NUMA node of that number, or None."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -173,7 +174,12 @@ def _nodes(
             why = "hwloc leaves out what is 0 or unknown"
             missing.append(Missing(f"numa_nodes {index} memory_bytes", why))
         plain = "dram" if owned[index] and memory else "unknown"
-        nodes.append(NumaNode(index, owned[index], memory, (), _kind(each) or plain))
+        near = each.index_set("cpuset") or CpuSet()
+        initiators = NodeSet()
+        if not owned[index] and near != online:
+            initiators = NodeSet(one for one, cpus in owned.items() if cpus & near)
+        kind = _kind(each) or plain
+        nodes.append(NumaNode(index, owned[index], memory, (), kind, initiators))
     return tuple(nodes)
 
 
@@ -192,9 +198,7 @@ def _with_packages(node: NumaNode, cores: Iterable[Core]) -> NumaNode:
         for core in cores
         if core.package is not None and node.os_index in core.numa_nodes
     }
-    return NumaNode(
-        node.os_index, node.cpus, node.memory_bytes, tuple(sorted(packages)), node.kind
-    )
+    return replace(node, packages=tuple(sorted(packages)))
 
 
 def _distances(

@@ -1,94 +1,114 @@
-"""One machine read into a topology: cores, packages, NUMA nodes, and what we may use of them."""
+"""One machine read into a topology: cores, packages, NUMA nodes, GPUs, and what we may use."""
 
 import re
 
-from engine.core.cpuset import CpuSet, NodeSet
+from engine.core.cpuset import NodeSet
 from engine.core.topology import Core, Machine, Missing, NumaNode, Package, Pus
-from engine.host.cpus import read_cpus
-from engine.host.nodes import read_nodes
+from engine.host.core_kinds import read_core_kinds
+from engine.host.cpus import CpuFacts, read_cpus
+from engine.host.gpus import read_gpus
+from engine.host.limits import read_limits
+from engine.host.memory_kinds import read_memory_kinds
+from engine.host.nodes import NodeFacts, read_nodes
 from engine.host.root import HostRoot
+
+_TOLERATED = 1 / 32
+"""Old kernels count a node's memory with what the kernel itself keeps, up to 2 percent."""
 
 
 def read_machine(root: HostRoot) -> Machine:
     """Read the machine under this root; what it does not tell stands in `missing`."""
     cpus = read_cpus(root)
-    nodes = read_nodes(root)
+    nodes = read_nodes(root, cpus.online | cpus.offline)
     missing = [*cpus.missing, *nodes.missing]
-    numa_nodes = nodes.nodes
-    if not numa_nodes:
-        missing.append(Missing("numa_nodes", "the kernel has no /sys/devices/system/node"))
-    cores = tuple(
-        Core(
-            package=core.package,
-            core_id=core.core_id,
-            numa_nodes=NodeSet(node.os_index for node in numa_nodes if node.cpus & core.pus),
-            pus=core.pus,
-            kind=core.kind,
-        )
-        for core in sorted(cpus.cores, key=lambda core: (core.package or 0, min(core.pus)))
+    cores = _cores(root, cpus, nodes.nodes, missing)
+    kinds, unsure = read_memory_kinds(
+        root, [(node.os_index, node.cpus, node.memory_bytes) for node in nodes.nodes]
     )
-    if not cores:
-        missing.append(Missing("cores", "the kernel tells no online PU"))
-    allowed_pus, allowed_nodes = _allowed(root, missing)
-    every_node = NodeSet(node.os_index for node in numa_nodes)
-    packages = {core.package for core in cores if core.package is not None}
-    if not any(name.startswith("pci") for name in root.names("sys/devices")):
-        missing.append(Missing("gpus", "no PCI bus in /sys/devices"))
-    else:
-        missing.append(Missing("gpus", "this version does not read GPUs yet"))
+    missing += unsure
+    memory = _memory(root, nodes.nodes, missing)
+    limits = read_limits(root)
+    missing += limits.missing
+    gpus, unknown = read_gpus(root, [(node.os_index, node.cpus) for node in nodes.nodes])
+    missing += unknown
+    packages = sorted({core.package for core in cores if core.package is not None})
+    every_node = NodeSet(node.os_index for node in nodes.nodes)
     return Machine(
-        packages=tuple(
-            Package(
-                os_index=package,
-                numa_nodes=NodeSet(
-                    node for core in cores if core.package == package for node in core.numa_nodes
-                ),
-                cores=sum(1 for core in cores if core.package == package),
-            )
-            for package in sorted(packages)
-        ),
+        packages=tuple(_package(package, cores) for package in packages),
         numa_nodes=tuple(
             NumaNode(
                 os_index=node.os_index,
                 cpus=node.cpus,
                 memory_bytes=node.memory_bytes,
-                packages=tuple(
-                    sorted(
-                        {
-                            core.package
-                            for core in cores
-                            if core.package is not None and node.os_index in core.numa_nodes
-                        }
-                    )
-                ),
-                kind="dram" if node.cpus and node.memory_bytes else "unknown",
+                packages=_packages_of(node.os_index, cores),
+                kind=kinds[node.os_index].kind,
+                initiators=kinds[node.os_index].initiators & every_node,
             )
-            for node in numa_nodes
+            for node in nodes.nodes
         ),
         cores=cores,
         pus=Pus(
             online=cpus.online,
             offline=cpus.offline,
-            usable=cpus.online if allowed_pus is None else cpus.online & allowed_pus,
+            usable=cpus.online if limits.pus is None else cpus.online & limits.pus,
         ),
-        usable_nodes=every_node if allowed_nodes is None else every_node & allowed_nodes,
+        usable_nodes=every_node if limits.nodes is None else every_node & limits.nodes,
         distances=nodes.distances,
-        gpus=(),
+        gpus=gpus,
         missing=tuple(missing),
         live=root.live,
+        memory_bytes=memory,
     )
 
 
-def _allowed(root: HostRoot, missing: list[Missing]) -> tuple[CpuSet | None, NodeSet | None]:
-    """`Cpus_allowed_list` and `Mems_allowed_list` of /proc/self/status: what *we* may use."""
-    status = root.text("proc/self/status") or ""
-    sets: list[CpuSet | None] = []
-    for field in ("Cpus_allowed_list", "Mems_allowed_list"):
-        match = re.search(rf"^{field}:\s*([\d,-]*)$", status, re.MULTILINE)
-        try:
-            sets.append(CpuSet.parse(match.group(1)) if match else None)
-        except ValueError:
-            sets.append(None)
-        if sets[-1] is None:
-            missing.append(Missing(f"proc/self/status {field}", "not told: all taken as usable"))
-    return sets[0], sets[1]
+def _cores(
+    root: HostRoot, cpus: CpuFacts, nodes: tuple[NodeFacts, ...], missing: list[Missing]
+) -> tuple[Core, ...]:
+    node_of = {pu: node.os_index for node in nodes for pu in node.cpus}
+    told = {core.package for core in cpus.cores}
+    kind_of, guessed = read_core_kinds(root, [core.pus for core in cpus.cores], len(told))
+    missing += guessed
+    cores: list[Core] = []
+    for core in sorted(cpus.cores, key=lambda core: (core.package or 0, min(core.pus))):
+        near = NodeSet(node_of[pu] for pu in core.pus if pu in node_of)
+        if len(near) > 1:
+            missing.append(Missing(f"cores PU {core.pus}", f"one core in NUMA nodes {near}"))
+        elif nodes and not near:
+            missing.append(Missing(f"cores PU {core.pus} numa_nodes", "no node lists it"))
+        cores.append(Core(core.package, core.core_id, near, core.pus, kind_of(core.pus)))
+    if not cores:
+        missing.append(Missing("cores", "the kernel tells no online PU"))
+    return tuple(cores)
+
+
+def _package(package: int, cores: tuple[Core, ...]) -> Package:
+    mine = [core for core in cores if core.package == package]
+    return Package(
+        os_index=package,
+        numa_nodes=NodeSet(node for core in mine for node in core.numa_nodes),
+        cores=len(mine),
+    )
+
+
+def _packages_of(node: int, cores: tuple[Core, ...]) -> tuple[int, ...]:
+    told = {core.package for core in cores if node in core.numa_nodes}
+    return tuple(sorted(package for package in told if package is not None))
+
+
+def _memory(root: HostRoot, nodes: tuple[NodeFacts, ...], missing: list[Missing]) -> int | None:
+    """`MemTotal` of /proc/meminfo where the nodes do not tell, as without NUMA; else None."""
+    text = root.content("proc/meminfo") or ""
+    told = re.search(r"^MemTotal:[ \t]+([0-9]{1,15}) kB$", text, re.MULTILINE)
+    total = int(told.group(1)) * 1024 if told else None
+    if not nodes:
+        missing.append(Missing("numa_nodes", "the kernel has no /sys/devices/system/node"))
+    sizes = [node.memory_bytes for node in nodes if node.memory_bytes is not None]
+    if not sizes or len(sizes) < len(nodes):
+        if total is None:
+            missing.append(Missing("memory_bytes", "no MemTotal in /proc/meminfo"))
+        return total
+    summed = sum(sizes)
+    if total is not None and abs(summed - total) > total * _TOLERATED:
+        why = f"the nodes have {summed} bytes together, /proc/meminfo tells {total}"
+        missing.append(Missing("numa_nodes memory_bytes", why))
+    return None

@@ -36,12 +36,15 @@ _REDUCED: tuple[tuple[str, Callable[[bytes], bytes]], ...] = (
     (r"proc/[^/]+/status", _lines("(Cpus|Mems)_allowed_list:")),
     # The other lines change all the time: the same machine makes the same record.
     (r"sys/devices/system/node/node\d+/meminfo", _lines(r"Node \d+ MemTotal:")),
+    (r"proc/meminfo", _lines("MemTotal:")),
+    (r"proc/self/cgroup", _lines("0::|[0-9]+:([^:]*,)?cpuset[,:]")),
+    (r"proc/(self/)?mount(s|info)", _lines(".* cgroup2? |[^ ]+ [^ ]+ cpuset ")),
     (r"sys/.*/uevent", _lines("(DRIVER|PCI_CLASS|PCI_ID)=")),
     # The configuration space may hold the device's serial number.
     (r"sys/.*/config", public_config),
 )
 _PRIVATE = re.compile(
-    r"proc/([0-9]+(/.*)?|cmdline|version|sys/kernel/hostname|[^/]+/(environ|cmdline|comm|maps|mountinfo|mounts))"
+    r"proc/([0-9]+(/.*)?|cmdline|version|sys/kernel/hostname|[^/]+/(environ|cmdline|comm|maps))"
     r"|(.*/)?(address|.*serial.*|.*uuid.*|unique_id|machine-id|boot_id|hostname|asset_tag)",
     re.IGNORECASE,
 )
@@ -62,16 +65,16 @@ class Recorder(DeviceRoot):
     refused: set[str] = field(default_factory=set)
     """What was asked for and is private."""
 
-    def text(self, name: str) -> str | None:
+    def content(self, name: str) -> str | None:
         """As HostRoot; a reduced file's other lines are not told."""
         place = self._place(name)
         if place is None:
             return None
         if self._unread(place):
-            text = DeviceRoot.text(self, place)
-            self._keep(place, None if text is None else f"{text}\n".encode())
+            text = DeviceRoot.content(self, place)
+            self._keep(place, None if text is None else text.encode())
         content = self.kept.get(place, FOLDER).content
-        return None if content is None else content.decode("utf-8", "replace").strip(" \t\r\n\0")
+        return None if content is None else content.decode("utf-8", "replace")
 
     def octets(self, name: str, most: int) -> bytes | None:
         """As DeviceRoot; the configuration space's other capabilities are not told."""
