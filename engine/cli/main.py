@@ -15,6 +15,7 @@ from engine.core.errors import ControlError, UsageError
 
 VERBS = {
     "topo": "draw the machine: packages, NUMA nodes, cores, what may be used",
+    "gather": "record this machine for a bug report, a test, or planning elsewhere",
     "plan": "say what a layout would do: placements, reasons, commands; starts nothing",
     "up": "make what runs equal to a layout file and wait until it is ready",
     "down": "stop instances",

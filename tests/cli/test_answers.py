@@ -96,6 +96,9 @@ def test_every_verb_has_help(say: Say, verb: str) -> None:
         (["models", "prepare", "nope"], "There is no bundled model 'nope'"),
         (["topo", "--root", "/nowhere"], "there is no such folder"),
         (["topo", "--root", "."], "it has no folder sys"),
+        (["topo", "--hwloc", "/nowhere.xml"], "lstopo"),
+        (["topo", "--synthetic", "pack:2 coer:4"], "Did you mean 'core'?"),
+        (["topo", "--root", ".", "--synthetic", "core:4"], "not allowed with argument --root"),
         (["move", "a", "nuam:0"], "Did you mean 'numa'?"),
     ],
 )
@@ -135,6 +138,19 @@ def test_topo_json_has_the_keys_of_the_contract(say: Say, home: Path) -> None:
     assert topo["pus"] == {"online": "0-7", "offline": "", "usable": "0-7"}
     assert (topo["usable_nodes"], topo["distances"]) == ("0-1", [[10, 21], [21, 10]])
     assert all(set(missing) == {"what", "why"} for missing in topo["missing"])
+
+
+def test_a_made_up_machine_is_mapped_and_planned_for(say: Say, home: Path) -> None:
+    spec = "pack:2 numa:2 core:4 pu:2 mem:8GiB"
+    topo = json.loads(say("topo", "--json", "--synthetic", spec).out)
+    assert (len(topo["cores"]), topo["memory_bytes"]) == (16, 32 << 30)
+    layout = home / "a.toml"
+    layout.write_text(
+        'schema = 1\nname = "x"\n[[instance]]\nname = "a"\nslot = "numa:3"\n'
+        'engine = "torch"\nmodel = "bundled:smollm2-135m"\n'
+    )
+    plan = json.loads(say("plan", str(layout), "--json", "--synthetic", spec).out)
+    assert plan["placements"][0]["memory"] == {"policy": "bind", "nodes": "3"}
 
 
 def test_topo_of_this_machine(say: Say) -> None:
