@@ -24,7 +24,7 @@ class DeviceRoot(HostRoot):
         """
         try:
             target = (self.path / name).readlink().as_posix()
-        except OSError:  # absent, or no link
+        except (OSError, ValueError):  # absent, no link, or a name with a NUL
             return None
         whole = normpath(f"{dirname(name)}/{target}") if not target.startswith("/") else target
         return None if whole.startswith(("..", "/")) else whole
@@ -32,10 +32,16 @@ class DeviceRoot(HostRoot):
     def octets(self, name: str, most: int) -> bytes | None:
         """The first `most` bytes of a binary file, or None; the kernel may give fewer."""
         try:
-            with (self.path / name).open("rb") as file:
-                return file.read(most)
-        except OSError:  # absent, not ours to read, or a device that is gone
+            # Without blocking: in a recorded tree a pipe may stand where the kernel has a file.
+            file = os.open(self.path / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (OSError, ValueError):  # absent, not ours to read, or a name with a NUL
             return None
+        try:
+            return os.read(file, most)
+        except OSError:  # a folder, or a device that is gone
+            return None
+        finally:
+            os.close(file)
 
     def may_open(self, name: str) -> bool | None:
         """Whether we may read and write a device file; None on a recorded root, or without it."""

@@ -26,6 +26,13 @@ Nodes = Sequence[tuple[int, CpuSet]]
 
 _INTEL = int(pci_names.INTEL, 16)
 _LIE = Link(2.5, 1)
+_SAME_REASON = {
+    "vendor": "device",
+    "bar_address": "bar_bytes",
+    "link_width": "link_gt_s",
+    "drm_render": "drm_card",
+}
+"""Fields that are unknown because others are: every unknown has its own row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +108,10 @@ def shared_bridge(one: GpuFacts, other: GpuFacts) -> str | None:
 def _read(
     root: DeviceRoot, index: int, device: PciDevice, nodes: Nodes, missing: list[Missing]
 ) -> GpuFacts:
+    whys: dict[str, str] = {}
+
     def unknown(field: str, why: str) -> None:
-        missing.append(Missing(f"gpus[{index}].{field}", f"{device.address}: {why}"))
+        whys[field] = f"{device.address}: {why}"
 
     integrated = is_integrated(device)
     virtual = root.link(f"{device.folder}/physfn") is not None
@@ -126,6 +135,8 @@ def _read(
     link, link_at = _narrowest(root, device, ports, "current")
     if integrated:
         unknown("link_gt_s", "inside the processor: it has no PCIe link")
+    elif link is None and read_link(root, device.folder) is None:
+        unknown("link_gt_s", "it tells no PCIe link, or one on the way to it tells none")
     elif link is None and not ports:
         unknown("link_gt_s", "its own word (2.5 GT/s x1) is never true, the card's port is hidden")
     elif link is None:
@@ -145,23 +156,28 @@ def _read(
         unknown("memory_bytes", shares)
     elif from_model and known is not None:
         unknown("memory_bytes", f"not told by its driver: what an {known.name} is sold with")
+    gpu = Gpu(
+        index=index,
+        pci=device.address,
+        vendor=device.vendor,
+        device=device.device,
+        name=known.name if known else None,
+        driver=driver,
+        numa_node=node,
+        memory_bytes=memory,
+        bar_bytes=bar.size_bytes if bar else None,
+        bar_address=bar.address if bar else None,
+        link_gt_s=link.gt_s if link else None,
+        link_width=link.width if link else None,
+        drm_card=card,
+        drm_render=render,
+    )
+    for field, like in _SAME_REASON.items():
+        if getattr(gpu, field) is None and like in whys:
+            whys.setdefault(field, whys[like])
+    missing += [Missing(f"gpus[{index}].{field}", why) for field, why in whys.items()]
     return GpuFacts(
-        gpu=Gpu(
-            index=index,
-            pci=device.address,
-            vendor=device.vendor,
-            device=device.device,
-            name=known.name if known else None,
-            driver=driver,
-            numa_node=node,
-            memory_bytes=memory,
-            bar_bytes=bar.size_bytes if bar else None,
-            bar_address=bar.address if bar else None,
-            link_gt_s=link.gt_s if link else None,
-            link_width=link.width if link else None,
-            drm_card=card,
-            drm_render=render,
-        ),
+        gpu=gpu,
         integrated=integrated,
         virtual_function=virtual,
         node_derived=derived,

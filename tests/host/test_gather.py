@@ -15,6 +15,7 @@ from engine.core.errors import ControlError, UsageError
 from engine.core.synthetic import parse_synthetic
 from engine.core.topology import Machine
 from engine.host.archive import open_root
+from engine.host.device_root import DeviceRoot
 from engine.host.gather import gather, read_everything
 from engine.host.gpus import read_gpu_facts
 from engine.host.recorder import Recorder
@@ -142,6 +143,31 @@ def test_a_record_of_a_record_is_the_record(server: SysfsTree, tmp_path: Path) -
     with open_root(one) as root:
         other = gather(root, tmp_path / "b.tar.gz").path
     assert one.read_bytes() == other.read_bytes()
+
+
+def test_no_way_of_reading_passes_the_recorder_by(tmp_path: Path) -> None:
+    tree = SysfsTree(tmp_path)
+    tree.file("sys/real/file", "x")
+    tree.link("sys/door", "sys/real")
+    ways = {name for name in dir(DeviceRoot) if not name.startswith("_")}
+    # `may_open` asks about this machine's device files, which are in no record.
+    for way in ways - {"path", "live", "of", "may_open"}:
+        recorder = Recorder(tmp_path)
+        name = {"names": "sys/real", "link": "sys/door"}.get(way, "sys/real/file")
+        more = (100,) if way == "octets" else ()
+        read = getattr(recorder, way)(name, *more)
+        assert read, way
+        assert read == getattr(DeviceRoot(tmp_path), way)(name, *more)
+        assert name in recorder.kept, way
+
+
+def test_a_pipe_in_a_recorded_tree_holds_nobody_up(tmp_path: Path) -> None:
+    tree = SysfsTree(tmp_path)
+    tree.file("sys/devices/system/cpu/online", "0")
+    os.mkfifo(tmp_path / "sys/devices/system/cpu/possible")
+    recorder = Recorder(tmp_path)
+    assert not recorder.octets("sys/devices/system/cpu/possible", 10)
+    assert "online" in recorder.names("sys/devices/system/cpu")
 
 
 def test_links_are_kept_and_loops_end(tmp_path: Path) -> None:
