@@ -206,7 +206,7 @@ def _numa_node(
     root: DeviceRoot, device: PciDevice, nodes: Nodes, unknown: Callable[[str, str], None]
 ) -> tuple[int | None, bool]:
     """`numa_node`, else the one node whose PUs are all that is near (`local_cpulist`)."""
-    text = root.text(f"{device.folder}/numa_node") or ""
+    text = root.line(f"{device.folder}/numa_node") or ""
     indexes = {index for index, _ in nodes}
     if re.fullmatch(r"[0-9]{1,4}", text) and int(text) in indexes:
         return int(text), False
@@ -289,6 +289,6 @@ def _memory_by_driver(root: DeviceRoot, device: PciDevice, card: str | None) -> 
 
 
 def _bytes(root: DeviceRoot, name: str) -> int | None:
-    text = root.text(name) or ""
+    text = root.line(name) or ""
     # 0 is what these files say where there is no such memory.
     return int(text) if re.fullmatch(r"[1-9][0-9]{0,14}", text) else None

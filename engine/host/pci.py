@@ -160,7 +160,7 @@ def _device(root: DeviceRoot, address: str, folder: str, code: int | None) -> Pc
 
 def read_hex(root: DeviceRoot, name: str, most: int) -> int | None:
     """A number as the kernel writes ids (`0x8086`); None where absent, garbage or too large."""
-    text = root.text(name) or ""
+    text = root.line(name) or ""
     if not re.fullmatch(r"0x[0-9a-fA-F]{1,16}", text):
         return None
     value = int(text, 16)
@@ -169,15 +169,19 @@ def read_hex(root: DeviceRoot, name: str, most: int) -> int | None:
 
 def read_bars(root: DeviceRoot, device: PciDevice) -> tuple[Bar, ...]:
     """Memory BARs from `resource` (start, end and flags of each), else from `config`."""
-    text = root.text(f"{device.folder}/resource")
+    text = root.line(f"{device.folder}/resource")
     if text is None:
         return _bars_of_config(root.octets(f"{device.folder}/config", 4096) or b"")
     bars: list[Bar] = []
     # The lines after the six BARs are the ROM, virtual functions' BARs and bridge windows.
-    for number, line in enumerate(text.splitlines()[:_BARS]):
-        words = re.fullmatch(r"0x([0-9a-f]{1,16}) 0x([0-9a-f]{1,16}) 0x([0-9a-f]{1,16})", line)
-        if words is None:
-            continue
+    lines = [
+        re.fullmatch(r"0x([0-9a-f]{1,16}) 0x([0-9a-f]{1,16}) 0x([0-9a-f]{1,16})", line)
+        for line in text.splitlines()[:_BARS]
+    ]
+    told = [words for words in lines if words is not None]
+    if len(told) < _BARS:
+        return ()  # of the others one may be the largest
+    for number, words in enumerate(told):
         start, end, flags = (int(word, 16) for word in words.groups())
         if flags & _IS_MEMORY and end > start:
             unset = flags & _IS_UNSET or start == 0
@@ -204,7 +208,7 @@ def read_bar_sizes(root: DeviceRoot, device: PciDevice, number: int) -> tuple[in
 
     The kernel shows the first from 6.1 on; of the second, unprivileged readers get 64 bytes.
     """
-    text = root.text(f"{device.folder}/resource{number}_resize") or ""
+    text = root.line(f"{device.folder}/resource{number}_resize") or ""
     if re.fullmatch(r"[0-9a-f]{1,16}", text):
         bits = int(text, 16)
         return tuple(1 << (20 + bit) for bit in range(64) if bits >> bit & 1) or None
@@ -266,9 +270,9 @@ def _rebar_entries(config: bytes, offset: int) -> list[tuple[int, int, tuple[int
 def read_link(root: DeviceRoot, folder: str, which: str = "current") -> Link | None:
     """`current_link_speed` and `current_link_width`, or `max_…`; None where there is no link."""
     speed = re.fullmatch(
-        r"(\d{1,3}(?:\.\d)?) GT/s(?: PCIe)?", root.text(f"{folder}/{which}_link_speed") or ""
+        r"(\d{1,3}(?:\.\d)?) GT/s(?: PCIe)?", root.line(f"{folder}/{which}_link_speed") or ""
     )
-    width = root.text(f"{folder}/{which}_link_width") or ""
+    width = root.line(f"{folder}/{which}_link_width") or ""
     # 0 lanes: no link. 255: the register could not be read.
     if speed is None or not re.fullmatch(r"[1-9]|[123]\d", width) or float(speed.group(1)) <= 0:
         return None

@@ -252,6 +252,15 @@ def test_the_largest_memory_bar(
     assert ("gpus[0].bar_bytes" in missing) == (size is None)
 
 
+def test_of_a_cut_resource_file_no_bar_is_the_largest(b580: SysfsTree) -> None:
+    path = "/".join(("sys/devices/pci0000:00", *read(b580)[0][0].path, "resource"))
+    whole = (b580.path / path).read_text().splitlines()
+    b580.file(path, "\n".join(whole[:2]))
+    (facts,), missing = read(b580)
+    assert facts.gpu.bar_bytes is None
+    assert {"gpus[0].bar_bytes", "gpus[0].bar_address"} <= missing.keys()
+
+
 def test_windows_of_virtual_functions_are_not_the_cards_bar(tree: SysfsTree) -> None:
     bars = [(0x80000000, 256 * MIB, MEMORY), *[(0, 0, 0)] * 6, (1 << 40, 64 * GIB, PREFETCH_64)]
     tree.function("pci0000:00/0000:00:05.0", device=0x0BDA, bars=bars)
@@ -359,7 +368,16 @@ def test_a_device_of_unreadable_class_is_told_not_dropped(tree: SysfsTree) -> No
     assert read(tree) == ((), {"gpus 0000:00:05.0": "its PCI class is not readable"})
 
 
-GARBAGE = (None, b"", b"\xff\xfe\x00garbage\n", b"-1\n", b"99999999999999999999999\n", "folder")
+GARBAGE = (
+    None,
+    b"",
+    b"\xff\xfe\x00garbage\n",
+    b"-1\n",
+    b"99999999999999999999999\n",
+    "folder",
+    b"1",
+    b"0x0",
+)
 
 
 def files_of(tree: SysfsTree) -> list[str]:
