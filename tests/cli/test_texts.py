@@ -2,13 +2,11 @@
 
 import shlex
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.cli.status import status_json, status_text
 from engine.cli.text import folded, number, percent, shell_lines, size, table
-from engine.cli.topo import describe
 from engine.core.status import (
     InstanceStatus,
     Latency,
@@ -18,7 +16,6 @@ from engine.core.status import (
     State,
     TokenRates,
 )
-from tests.machines_by_hand import MACHINES, largest, narrowed, server
 
 
 def instance(
@@ -94,23 +91,6 @@ def test_status_json_has_the_keys_of_the_contract() -> None:
     assert (set(one["tokens_per_s"]), set(one["ttft_ms"])) == (
         {"prompt", "output"},
         {"p50", "p95"},
-    )
-
-
-@pytest.mark.parametrize("name", sorted(MACHINES))
-def test_every_machine_fits_80_columns(name: str) -> None:
-    lines = describe(MACHINES[name]).splitlines()
-    assert max(map(len, lines)) <= 80
-    assert len(lines) < 60
-
-
-def test_a_machine_in_lines() -> None:
-    text = describe(server())
-    assert "    core 8-15: PU 8-15,40-47 (SMT siblings 8,40 · 9,41 · …)" in text
-    assert "  node 0  10  12  21  21" in text
-    assert "distances: 21 from each NUMA node to every other (10 = local)" in describe(largest())
-    assert "core 5-7: PU 5-7,13-15 (SMT siblings 5,13 · 6,14 · …) not ours to use" in describe(
-        narrowed()
     )
 
 
