@@ -1,5 +1,6 @@
 """The machine as a picture: at 80 and 160 columns, in ASCII, for every odd machine."""
 
+# ruff: noqa: E501 - a picture is as wide as it is
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

@@ -1,11 +1,8 @@
 """The machine as read: this one, hand-written trees with odd files, and recorded ones."""
 
-import json
 import os
 import re
-import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,7 +11,6 @@ from engine.core.topology import Machine
 from engine.host.machine import read_machine
 from engine.host.nodes import meminfo, numastat
 from engine.host.root import HostRoot
-from tests.shared import needs, shared, unpack
 
 
 def tree(root: Path, files: dict[str, str | bytes]) -> HostRoot:
@@ -247,69 +243,3 @@ def test_node_counters(tmp_path: Path) -> None:
     assert numastat(root, 0) == {"numa_hit": 12, "local_node": 10}
     assert meminfo(root, 0) == {"Active(anon)": 3072}
     assert numastat(root, 7) == {}
-
-
-# What hwloc reads differently, and why we do not follow.
-CORES_DIFFER = {
-    "64amd64-4s2n4ca2co": "AMD family 15h: the kernel calls the two cores of a module siblings",
-}
-PACKAGES_DIFFER = {
-    "40intel64-4n10c+pci-conflicts": "hwloc's reading lacks package 3, which the kernel tells",
-}
-NODES_DIFFER = {
-    "8em64t-2s2ca2c-buggynuma": "the kernel gives every node all PUs; hwloc drops all but one",
-}
-truths = sorted(path.stem for path in shared("machines/truth").glob("*.json"))
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("machines")
-
-
-@pytest.mark.parametrize("name", truths or ["none"])
-def test_a_recorded_machine_is_read_as_hwloc_reads_it(name: str, recorded: Path) -> None:
-    truth: dict[str, Any] = json.loads(needs(f"machines/truth/{name}.json").read_text())
-    machine = read_machine(unpacked(name, recorded))
-    assert str(machine.pus.online) == truth["online"]
-    if name not in CORES_DIFFER:
-        assert sorted(str(core.pus) for core in machine.cores) == sorted(
-            core["pus"] for core in truth["cores"]
-        )
-    if name not in NODES_DIFFER:
-        assert [(one.os_index, str(one.cpus), one.memory_bytes) for one in machine.numa_nodes] == [
-            (
-                one["os_index"],
-                str(CpuSet.parse(one["kernel_cpus"].strip("\n\0"))),
-                one["memory_bytes"],
-            )
-            for one in truth["numa_nodes"]
-        ]
-        if truth["distances"]:
-            assert machine.distances is not None
-            assert [list(row) for row in machine.distances] == truth["distances"]["matrix"]
-    if name in PACKAGES_DIFFER:
-        return
-    homes = {package["os_index"]: package["pus"] for package in truth["packages"]}
-    assert {
-        package.os_index: str(
-            CpuSet(
-                pu for core in machine.cores if core.package == package.os_index for pu in core.pus
-            )
-        )
-        for package in machine.packages
-    } == homes
-
-
-NEEDED = re.compile(
-    r"^[^/]+/(proc/self/status|sys/devices/cpu_|sys/devices/system/"
-    r"(cpu/(online|cpu[0-9]+/(online$|topology))|node/node[0-9]+/(cpu|distance|meminfo)))"
-)
-
-
-def unpacked(name: str, folder: Path) -> HostRoot:
-    with tarfile.open(needs(f"machines/trees/{name}.tar.bz2")) as archive:
-        wanted = [one for one in archive if NEEDED.match(one.name)]
-        unpack(archive, folder / name, wanted)
-    (top,) = (folder / name).iterdir()
-    return HostRoot(top)
