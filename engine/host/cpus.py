@@ -162,7 +162,14 @@ def _first_index(root: HostRoot, pus: Iterable[int], name: str) -> int | None:
 def _with_packages(
     root: HostRoot, cores: list[CoreFacts], missing: list[Missing]
 ) -> list[CoreFacts]:
-    """Cores without a package number take that of the PUs listed as being in their package."""
+    """Cores without a package number take that of the PUs listed as being in their package.
+
+    Without that, and without a number of their own, they are told as missing.
+    """
+    for core in cores:
+        if core.core_id is None:
+            what = f"{FOLDER}/cpu{min(core.pus)}/topology/core_id"
+            missing.append(Missing(what, "the kernel does not tell"))
     package_of = {pu: core.package for core in cores for pu in core.pus}
     for index, core in enumerate(cores):
         if core.package is not None:

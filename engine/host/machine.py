@@ -12,6 +12,7 @@ from engine.host.memory_kinds import read_memory_kinds
 from engine.host.nodes import NodeFacts, read_nodes
 from engine.host.root import HostRoot
 
+_GIB = 1 << 30
 _TOLERATED = 1 / 32
 """Old kernels count a node's memory with what the kernel itself keeps, up to 2 percent."""
 
@@ -109,6 +110,6 @@ def _memory(root: HostRoot, nodes: tuple[NodeFacts, ...], missing: list[Missing]
         return total
     summed = sum(sizes)
     if total is not None and abs(summed - total) > total * _TOLERATED:
-        why = f"the nodes have {summed} bytes together, /proc/meminfo tells {total}"
+        why = f"{summed / _GIB:.1f} GiB together, {total / _GIB:.1f} GiB in /proc/meminfo"
         missing.append(Missing("numa_nodes memory_bytes", why))
     return None

@@ -34,7 +34,8 @@ class _Machine:
 
     def __init__(self, root: DeviceRoot, nodes: Sequence[tuple[int, CpuSet, int | None]]) -> None:
         plain = [index for index, cpus, size in nodes if cpus and size]
-        self.bandwidth = {index: _bandwidth(root, index) for index, _, _ in nodes}
+        self.unread: list[Missing] = []
+        self.bandwidth = {index: self._bandwidth(root, index) for index, _, _ in nodes}
         known = [width for index in plain if (width := self.bandwidth[index]) is not None]
         self.slowest_plain = min(known, default=None)
         alone = any(not cpus and size for _, cpus, size in nodes)
@@ -46,6 +47,20 @@ class _Machine:
         names = root.names(_CXL) if alone else ()
         self.has_cxl = bool(numbered(names, "mem"))
         self.cxl = NodeSet(_region_nodes(root, names, [index for index, _, _ in nodes]))
+
+    def _bandwidth(self, root: HostRoot, index: int) -> int | None:
+        """MB/s for the PUs that are best, by firmware (Documentation/admin-guide/mm/numaperf).
+
+        `access1` counts only nodes with PUs, `access0` also devices that read memory.
+        """
+        for access in ("access1", "access0"):
+            folder = f"{_NODES}/node{index}/{access}/initiators"
+            width = read_index(root, f"{folder}/read_bandwidth")
+            if width:
+                return width
+            if "write_bandwidth" in root.names(folder):
+                self.unread.append(Missing(f"{folder}/read_bandwidth", "not a readable number"))
+        return None
 
 
 def read_memory_kinds(
@@ -61,7 +76,7 @@ def read_memory_kinds(
     Everything derived from speed is said to be so in a row of the second value.
     """
     machine = _Machine(DeviceRoot.of(root), nodes)
-    missing: list[Missing] = []
+    missing = machine.unread
     found: dict[int, MemoryFacts] = {}
     for index, cpus, size in nodes:
         kind, why = _kind(machine, index, cpus, size)
@@ -116,18 +131,6 @@ def _is_told(machine: _Machine, index: int) -> bool:
     """Whether sysfs itself says CXL."""
     path = machine.dax.get(index, "")
     return index in machine.cxl or bool(re.search(r"/ACPI0017:|/root\d+/decoder\d+\.\d+/", path))
-
-
-def _bandwidth(root: HostRoot, index: int) -> int | None:
-    """MB/s that firmware's HMAT tells for the best PUs (Documentation/admin-guide/mm/numaperf).
-
-    `access1` counts only nodes with PUs, `access0` also devices that read memory.
-    """
-    for access in ("access1", "access0"):
-        width = read_index(root, f"{_NODES}/node{index}/{access}/initiators/read_bandwidth")
-        if width:
-            return width
-    return None
 
 
 def _initiators(root: HostRoot, index: int) -> NodeSet:

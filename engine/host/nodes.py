@@ -85,7 +85,7 @@ def _consistent(
             why = f"claims PU {shared}, which are of node {owner}: firmware's mistake or numa=fake"
             if not mine - shared:
                 # Such nodes are no places of their own: their memory is as near as the owner's.
-                size = "its memory" if node.memory_bytes is None else f"{node.memory_bytes} bytes"
+                size = f"{(node.memory_bytes or 0) / (1 << 30):.1f} GiB"
                 missing.append(Missing(what, f"{why}; the node is left out, with {size}"))
                 continue
             missing.append(Missing(what, f"{why}; not taken twice"))
