@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -99,10 +100,10 @@ def main() -> None:
             theirs: list[float] = []
             whole: list[float] = []
             for _ in range(asked.runs):
-                ours.append(timed(lambda root=root: read_machine(root)))
+                ours.append(timed(partial(read_machine, root)))
                 if LSTOPO:
-                    theirs.append(timed(lambda root=root: lstopo(root)))
-                whole.append(timed(lambda root=root: whole_command(root)))
+                    theirs.append(timed(partial(lstopo, root)))
+                whole.append(timed(partial(whole_command, root)))
             read = statistics.median(ours)
             other = statistics.median(theirs) if theirs else None
             print(
