@@ -1,6 +1,6 @@
 """The machine as facts: packages, NUMA nodes, cores, PUs, GPUs, and what could not be learned."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from engine.core.cpuset import CpuSet, NodeSet
@@ -104,8 +104,13 @@ class Machine:
 
     @property
     def revision(self) -> str:
-        """Changes when any fact does (a PU goes offline, a GPU disappears)."""
-        return sha256(repr(self).encode()).hexdigest()[:12]
+        """Changes when a fact does that placements rest on (a PU goes offline, a GPU disappears).
+
+        The speed of a GPU's link is none: it falls while the card is idle.
+        """
+        gpus = tuple(replace(gpu, link_gt_s=None, link_width=None) for gpu in self.gpus)
+        rest = replace(self, gpus=gpus, missing=())
+        return sha256(repr(rest).encode()).hexdigest()[:12]
 
     @property
     def total_memory_bytes(self) -> int | None:

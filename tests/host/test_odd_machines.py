@@ -1,10 +1,12 @@
 """Machines that contradict themselves or lack a part, each from files written by hand."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from engine.core.cpuset import NodeSet
 from engine.core.synthetic import parse_synthetic
 from engine.core.topology import Machine
 from engine.host.machine import read_machine
@@ -228,3 +230,11 @@ def test_a_large_machine_is_read_quickly(tmp_path: Path) -> None:
     assert time.monotonic() - start < 5
     assert read.cores == made.cores
     assert read.numa_nodes == made.numa_nodes
+
+
+def test_the_revision_is_of_what_placements_rest_on() -> None:
+    machine = parse_synthetic("pack:2 core:2 gpu:1*8GiB mem:8GiB")
+    idle = replace(machine, gpus=tuple(replace(gpu, link_gt_s=2.5) for gpu in machine.gpus))
+    assert idle.revision == machine.revision
+    assert replace(machine, gpus=machine.gpus[:1]).revision != machine.revision
+    assert replace(machine, usable_nodes=NodeSet([0])).revision != machine.revision

@@ -23,7 +23,8 @@ def told(machine: Machine) -> dict[str, Any]:
     return {
         "packages": whole["packages"],
         "numa_nodes": [
-            {key: node[key] for key in ("os_index", "cpus", "memory_bytes", "packages")}
+            # Only memory without PUs has initiators.
+            {key: value for key, value in node.items() if key != "initiators" or value}
             for node in whole["numa_nodes"]
         ],
         "cores": [
