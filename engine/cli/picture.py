@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from engine.cli.boxes import Box, Line, tiled
+from engine.cli.gpu_lines import gpu_lines, shared_ways
 from engine.cli.text import DASH, folded, size, table
 from engine.core.cpuset import CpuSet, NodeSet
-from engine.core.topology import Core, Gpu, Machine, NumaNode
+from engine.core.topology import Core, Machine, NumaNode
 
 _ASCII = str.maketrans("╭╮╰╯┌┐└┘─│·–—×’", "++++++++-|,--x'")
-_LONGEST_NAME = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,10 @@ def describe(machine: Machine, width: int = 80, *, ascii_only: bool = False) -> 
     loose = _loose(view, homes)
     lines += drawn + tiled(loose, width)
     lines += _placeless_gpus(machine, width)
+    ways = shared_ways(machine.gpus)
+    lines += (
+        ["", *(part for way in ways for part in folded(way, width, indent="  "))] if ways else []
+    )
     lines += _distances(machine, width)
     lines += [""] if lines[-1] else []
     lines += _use(machine, width)
@@ -135,7 +139,7 @@ def _node(view: _View, node: NumaNode, cores: Sequence[Core]) -> Box:
         lines.append(Line(f"no cores, nearest to node {near}" if near else "no cores"))
     if node.memory_bytes != 0 and node.os_index not in machine.usable_nodes:
         lines.append(Line("memory not ours to use"))
-    lines += _gpus([gpu for gpu in machine.gpus if gpu.numa_node == node.os_index])
+    lines += gpu_lines([gpu for gpu in machine.gpus if gpu.numa_node == node.os_index])
     return Box(f"NUMA node {node.os_index}", _memory(node), tuple(lines))
 
 
@@ -173,25 +177,6 @@ def _ours(core: Core, machine: Machine) -> str:
     return "" if ours == core.pus else "partly ours"
 
 
-def _gpus(gpus: Iterable[Gpu]) -> list[Line]:
-    """One or two lines for each run of GPUs that are alike."""
-
-    def likeness(gpu: Gpu) -> tuple[str, ...]:
-        link = f"{gpu.link_gt_s:g} GT/s x{gpu.link_width}" if gpu.link_gt_s else f"link {DASH}"
-        name = gpu.name or f"{gpu.vendor or DASH}:{gpu.device or DASH}"
-        memory = DASH if gpu.memory_bytes is None else size(gpu.memory_bytes)
-        return name[:_LONGEST_NAME], memory, f"driver {gpu.driver or DASH}", link
-
-    lines: list[Line] = []
-    for (name, memory, driver, link), run in groupby(gpus, key=likeness):
-        alike = list(run)
-        each = " each" if len(alike) > 1 else ""
-        numbers = CpuSet(gpu.index for gpu in alike)
-        lines.append(Line(f"GPU {numbers}: {name}, {memory}{each}", indent="    "))
-        lines.append(Line(f"  {driver}, {link}, {' '.join(gpu.pci for gpu in alike)}", "    "))
-    return lines
-
-
 def _placeless_gpus(machine: Machine, width: int) -> list[str]:
     nodes = {node.os_index for node in machine.numa_nodes}
     # The nodes of several packages have no box that a GPU could stand in.
@@ -200,10 +185,10 @@ def _placeless_gpus(machine: Machine, width: int) -> list[str]:
     for node in sorted(nodes - boxed):
         near = [gpu for gpu in machine.gpus if gpu.numa_node == node]
         lines += ["", f"at NUMA node {node}:"] if near else []
-        lines += [part for line in _gpus(near) for part in _folded(line, width)]
+        lines += [part for line in gpu_lines(near) for part in _folded(line, width)]
     stray = [gpu for gpu in machine.gpus if gpu.numa_node not in nodes]
     lines += ["", "GPUs of no known NUMA node:"] if stray else []
-    return lines + [part for line in _gpus(stray) for part in _folded(line, width)]
+    return lines + [part for line in gpu_lines(stray) for part in _folded(line, width)]
 
 
 def _folded(line: Line, width: int) -> list[str]:

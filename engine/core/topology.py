@@ -81,6 +81,33 @@ class Gpu:
     link_width: int | None
     drm_card: str | None
     drm_render: str | None
+    integrated: bool | None = None
+    """Inside a processor, sharing its memory."""
+    virtual_function: bool | None = None
+    """A slice of a card, made by SR-IOV."""
+    numa_node_derived: bool = False
+    """`numa_node` is not firmware's own word but that of the PUs near its root bus."""
+    pci_path: tuple[str, ...] = ()
+    """PCI addresses from the root port to the GPU, which is the last."""
+    link_at: str | None = None
+    """The function on the path whose link is the narrowest."""
+    link_best_gt_s: float | None = None
+    """What every port on the way could do: more than the link has now is a worse slot or riser
+    than the card deserves, or an idle card that saves power."""
+    link_best_width: int | None = None
+    bar_sizes_bytes: tuple[int, ...] | None = None
+    """Sizes that the largest BAR can be given; the last one is Resizable BAR at its best."""
+    may_open: bool | None = None
+    """Whether this user may open its render node; None on a recorded machine."""
+
+
+def shared_bridge(one: Gpu, other: Gpu) -> str | None:
+    """The nearest bridge above both GPUs; None where they share no root port.
+
+    Traffic between the two need not pass the processor then.
+    """
+    both = [a for a, b in zip(one.pci_path[:-1], other.pci_path[:-1], strict=False) if a == b]
+    return both[-1] if both else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from tempfile import NamedTemporaryFile
 from engine.core.errors import ControlError, UsageError
 from engine.core.topology import Machine
 from engine.host.archive import open_root
-from engine.host.gpus import read_gpus
 from engine.host.machine import read_machine
 from engine.host.recorder import Kept, Recorder
 from engine.host.root import HostRoot
@@ -43,7 +42,7 @@ def gather(root: HostRoot, target: Path, read: Read | None = None) -> Gathered:
     The same machine makes the same bytes. Raises UsageError for a name that will not do (a file
     that is there already is never overwritten) and ControlError when it cannot be written.
     """
-    read = read or read_everything
+    read = read or read_machine
     if not target.name.endswith(".tar.gz"):
         raise UsageError(
             what=f"{target} will not do as a record's name",
@@ -83,13 +82,6 @@ def gather(root: HostRoot, target: Path, read: Read | None = None) -> Gathered:
         left_out=tuple(sorted(recorder.refused)),
         differences=differences,
     )
-
-
-def read_everything(root: HostRoot) -> Machine:
-    """The machine, by every reader whose files a record needs."""
-    machine = read_machine(root)
-    gpus, _ = read_gpus(root, [(node.os_index, node.cpus) for node in machine.numa_nodes])
-    return replace(machine, gpus=gpus)
 
 
 def _packed(kept: dict[str, Kept]) -> bytes:
@@ -139,6 +131,8 @@ def _publish(written: Path, target: Path) -> None:
 
 
 def _differences(machine: Machine, again: Machine) -> tuple[str, ...]:
+    # Who may open a render node is of the user, not of the machine: a record does not hold it.
+    machine = replace(machine, gpus=tuple(replace(gpu, may_open=None) for gpu in machine.gpus))
     return tuple(
         field.name
         for field in fields(Machine)

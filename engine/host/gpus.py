@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from engine.core.cpuset import CpuSet
 from engine.core.topology import Gpu, Missing
@@ -35,46 +34,11 @@ _SAME_REASON = {
 """Fields that are unknown because others are: every unknown has its own row."""
 
 
-@dataclass(frozen=True, slots=True)
-class GpuFacts:
-    """A GPU with what the contract's `Gpu` has no field for."""
-
-    gpu: Gpu
-    integrated: bool
-    """Inside a processor, sharing its memory."""
-    virtual_function: bool
-    """A slice of a card, made by SR-IOV."""
-    node_derived: bool
-    """`gpu.numa_node` is not firmware's own word but that of the PUs near its root bus."""
-    memory_from_model: bool
-    """`gpu.memory_bytes` is what this model is sold with: the driver does not tell."""
-    path: tuple[str, ...]
-    """PCI addresses from the root port to the GPU, which is the last."""
-    host_bridge: str | None
-    link_at: str | None
-    """The function on the path whose link is the narrowest."""
-    link_best: Link | None
-    """What every port on the way could do (`max_link_speed`, `max_link_width`).
-
-    More than the link has now: a worse slot or riser than the card deserves, or an idle card
-    that saves power.
-    """
-    bar_sizes: tuple[int, ...] | None
-    """Sizes in bytes that the largest BAR can be given; the last one means ReBAR at its best."""
-    may_open: bool | None
-    """Whether we may open its render node; None on a recorded machine."""
-
-
 def read_gpus(root: HostRoot, nodes: Nodes) -> tuple[tuple[Gpu, ...], tuple[Missing, ...]]:
-    """The GPUs, and a row for each fact that is unknown or was not told by firmware or driver."""
-    facts, missing = read_gpu_facts(root, nodes)
-    return tuple(one.gpu for one in facts), missing
+    """Read every display and accelerator below /sys/bus/pci/devices.
 
-
-def read_gpu_facts(
-    root: HostRoot, nodes: Nodes
-) -> tuple[tuple[GpuFacts, ...], tuple[Missing, ...]]:
-    """Read every display and accelerator below /sys/bus/pci/devices."""
+    Beside the GPUs a row for each fact that is unknown or was not told by firmware or driver.
+    """
     tree = DeviceRoot.of(root)
     devices = find_devices(tree, CLASSES)
     if devices is None:
@@ -87,27 +51,16 @@ def read_gpu_facts(
             missing.append(Missing(f"gpus {device.address}", "its PCI class is not readable"))
         elif is_gpu(device):
             found.append(device)
-    facts = [
+    gpus = [
         _read(tree, index, device, nodes, missing)
         for index, device in enumerate(sorted(found, key=order))
     ]
-    return tuple(facts), tuple(missing)
-
-
-def shared_bridge(one: GpuFacts, other: GpuFacts) -> str | None:
-    """The nearest bridge above both GPUs; None where they share no root port.
-
-    Traffic between the two need not pass the processor then.
-    """
-    if one.host_bridge != other.host_bridge:
-        return None
-    both = [a for a, b in zip(one.path[:-1], other.path[:-1], strict=False) if a == b]
-    return both[-1] if both else None
+    return tuple(gpus), tuple(missing)
 
 
 def _read(
     root: DeviceRoot, index: int, device: PciDevice, nodes: Nodes, missing: list[Missing]
-) -> GpuFacts:
+) -> Gpu:
     whys: dict[str, str] = {}
 
     def unknown(field: str, why: str) -> None:
@@ -133,6 +86,7 @@ def _read(
     sizes = read_bar_sizes(root, device, bar.number) if bar else None
     ports = () if integrated else _ports(root, device)
     link, link_at = _narrowest(root, device, ports, "current")
+    best, _ = _narrowest(root, device, ports, "max")
     if integrated:
         unknown("link_gt_s", "inside the processor: it has no PCIe link")
     elif link is None and read_link(root, device.folder) is None:
@@ -147,8 +101,8 @@ def _read(
     elif card is None or render is None:
         unknown("drm_card" if card is None else "drm_render", "its driver made none")
     memory = _memory_by_driver(root, device, card)
-    from_model = memory is None and known is not None and not virtual
-    if from_model and known is not None:
+    from_model = False
+    if memory is None and known is not None and not virtual:
         memory = pci_names.memory_bytes(known, bar.size_bytes if bar else 0, sizes)
         from_model = memory is not None
     if memory is None:
@@ -171,24 +125,21 @@ def _read(
         link_width=link.width if link else None,
         drm_card=card,
         drm_render=render,
+        integrated=integrated,
+        virtual_function=virtual,
+        numa_node_derived=derived,
+        pci_path=device.path,
+        link_at=link_at,
+        link_best_gt_s=best.gt_s if best else None,
+        link_best_width=best.width if best else None,
+        bar_sizes_bytes=sizes,
+        may_open=root.may_open(f"dev/dri/{render}") if render else None,
     )
     for field, like in _SAME_REASON.items():
         if getattr(gpu, field) is None and like in whys:
             whys.setdefault(field, whys[like])
     missing += [Missing(f"gpus[{index}].{field}", why) for field, why in whys.items()]
-    return GpuFacts(
-        gpu=gpu,
-        integrated=integrated,
-        virtual_function=virtual,
-        node_derived=derived,
-        memory_from_model=from_model,
-        path=device.path,
-        host_bridge=device.host_bridge,
-        link_at=link_at,
-        link_best=_narrowest(root, device, ports, "max")[0],
-        bar_sizes=sizes,
-        may_open=root.may_open(f"dev/dri/{render}") if render else None,
-    )
+    return gpu
 
 
 def _driver(root: DeviceRoot, device: PciDevice) -> str | None:

@@ -16,8 +16,9 @@ from engine.core.synthetic import parse_synthetic
 from engine.core.topology import Machine
 from engine.host.archive import open_root
 from engine.host.device_root import DeviceRoot
-from engine.host.gather import gather, read_everything
-from engine.host.gpus import read_gpu_facts
+from engine.host.gather import gather
+from engine.host.gpus import read_gpus
+from engine.host.machine import read_machine
 from engine.host.recorder import Recorder
 from engine.host.root import HostRoot
 from tests.shared import shared
@@ -76,8 +77,8 @@ def test_it_reads_back_the_same_machine(server: SysfsTree, tmp_path: Path) -> No
     assert done.differences == done.left_out == ()
     nodes = [(node.os_index, node.cpus) for node in done.machine.numa_nodes]
     with open_root(done.path) as root:
-        assert same(read_everything(root), done.machine)
-        assert read_gpu_facts(root, nodes) == read_gpu_facts(server.root, nodes)
+        assert same(read_machine(root), done.machine)
+        assert read_gpus(root, nodes) == read_gpus(server.root, nodes)
     assert [gpu.numa_node for gpu in done.machine.gpus] == [0]
     assert str(done.machine.pus.usable) == "0-5"
 
@@ -116,9 +117,9 @@ def test_the_configuration_space_loses_its_serial_number(server: SysfsTree) -> N
     server.file(f"{CARD}/config", bytes(config))
     (server.path / CARD / "resource").unlink()
     recorder = Recorder(server.path)
-    facts, missing = read_gpu_facts(recorder, [])
-    assert (facts[0].gpu.bar_bytes, facts[0].gpu.bar_address) == (16 << 30, 0x7800000000)
-    assert (facts, missing) == read_gpu_facts(server.root, [])
+    facts, missing = read_gpus(recorder, [])
+    assert (facts[0].bar_bytes, facts[0].bar_address) == (16 << 30, 0x7800000000)
+    assert (facts, missing) == read_gpus(server.root, [])
     kept = recorder.kept[f"{CARD}/config"].content
     assert kept is not None
     assert struct.pack("<Q", 0x5EC2E75EC2E7) not in kept
@@ -205,7 +206,7 @@ def test_a_name_taken_meanwhile_is_not_overwritten(server: SysfsTree, tmp_path: 
 
     def slow(root: HostRoot) -> Machine:
         target.write_text("mine")
-        return read_everything(root)
+        return read_machine(root)
 
     with pytest.raises(UsageError, match="there already"):
         gather(server.root, target, slow)
@@ -233,7 +234,7 @@ def test_a_reader_that_sees_more_than_the_record_is_told(
     server: SysfsTree, tmp_path: Path
 ) -> None:
     def sly(root: HostRoot) -> Machine:
-        machine = read_everything(root)
+        machine = read_machine(root)
         told = (root.path / "proc/cmdline").exists()  # past the recorder
         return replace(machine, cores=machine.cores if told else ())
 
@@ -248,7 +249,7 @@ def test_this_machine_reads_back_the_same(tmp_path: Path) -> None:
     assert done.differences == done.left_out == ()
     assert done.size_bytes < 300_000
     with open_root(done.path) as root:
-        again = read_everything(root)
+        again = read_machine(root)
     assert not again.live
     assert same(again, done.machine)
     host = os.uname().nodename.encode()
@@ -276,6 +277,6 @@ def test_recorded_trees_read_back_the_same(path: Path | None, tmp_path: Path) ->
         pytest.skip("no recorded trees (set SLOTDECK_SHARED to their folder)")
     with open_root(path) as root:
         done = gather(root, tmp_path / "a.tar.gz")
-        assert same(done.machine, read_everything(root))
+        assert same(done.machine, read_machine(root))
     assert done.differences == ()
     assert done.size_bytes < 300_000

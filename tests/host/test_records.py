@@ -12,7 +12,8 @@ import pytest
 from engine.core.codec import encode
 from engine.core.topology import Machine
 from engine.host.archive import open_root
-from engine.host.gather import gather, read_everything
+from engine.host.gather import gather
+from engine.host.machine import read_machine
 
 RECORDS = sorted((Path(__file__).parents[1] / "machines").glob("*.tar.gz"))
 
@@ -41,7 +42,7 @@ def told(machine: Machine) -> dict[str, Any]:
 def test_a_record_reads_as_the_machine_was(path: Path) -> None:
     expected = json.loads(path.with_name(path.name.replace(".tar.gz", ".json")).read_text())
     with open_root(path) as root:
-        assert told(read_everything(root)) == expected
+        assert told(read_machine(root)) == expected
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.name)
