@@ -95,6 +95,8 @@ def _read(
         unknown("link_gt_s", "its own word (2.5 GT/s x1) is never true, the card's port is hidden")
     elif link is None:
         unknown("link_gt_s", "a link on the way to it cannot be read at either end")
+    if best is None and link is not None:
+        unknown("link_best_gt_s", "the ports on the way do not tell what they could do")
     card, render = _drm_nodes(root, device)
     if card is None and render is None:
         unknown("drm_card", "no drm device: no driver, or one without drm")
@@ -206,8 +208,10 @@ def _narrowest(
     # Two functions share a link: the upper one is a root or switch port. Only a hidden root
     # port leaves one function alone, the first.
     for last in range(len(ends), 0, -2):
-        told = [(link, name) for link, name in ends[max(0, last - 2) : last] if link is not None]
-        if not told:
+        pair = ends[max(0, last - 2) : last]
+        told = [(link, name) for link, name in pair if link is not None]
+        # Both ends run at the same speed now, but what they could do differs.
+        if not told or (which == "max" and len(told) < len(pair)):
             return None, None
         link, name = min(told, key=lambda each: each[0].order)
         if narrowest[0] is None or link.order < narrowest[0].order:
