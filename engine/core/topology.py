@@ -90,7 +90,7 @@ class Gpu:
     pci_path: tuple[str, ...] = ()
     """PCI addresses from the root port to the GPU, which is the last."""
     link_at: str | None = None
-    """The function on the path whose link is the narrowest."""
+    """The upper end of the narrowest link on the path."""
     link_best_gt_s: float | None = None
     """What every port on the way could do: more than the link has now is a worse slot or riser
     than the card deserves, or an idle card that saves power."""

@@ -202,20 +202,20 @@ def _ports(root: DeviceRoot, device: PciDevice) -> tuple[str, ...]:
 def _narrowest(
     root: DeviceRoot, device: PciDevice, ports: tuple[str, ...], which: str
 ) -> tuple[Link | None, str | None]:
-    """The link that limits the path, and a function at its end; None if one link is unknown."""
+    """The link that limits the path, and its upper end; None if one link is unknown."""
     ends = [(read_link(root, device.above(name), which), name) for name in ports]
     narrowest: tuple[Link | None, str | None] = (None, None)
     # Two functions share a link: the upper one is a root or switch port. Only a hidden root
     # port leaves one function alone, the first.
     for last in range(len(ends), 0, -2):
         pair = ends[max(0, last - 2) : last]
-        told = [(link, name) for link, name in pair if link is not None]
+        told = [link for link, _ in pair if link is not None]
         # Both ends run at the same speed now, but what they could do differs.
         if not told or (which == "max" and len(told) < len(pair)):
             return None, None
-        link, name = min(told, key=lambda each: each[0].order)
+        link = min(told, key=lambda each: each.order)
         if narrowest[0] is None or link.order < narrowest[0].order:
-            narrowest = link, name
+            narrowest = link, pair[0][1]
     return narrowest
 
 
