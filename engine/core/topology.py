@@ -135,7 +135,9 @@ class Machine:
 
         The speed of a GPU's link is none: it falls while the card is idle.
         """
-        gpus = tuple(replace(gpu, link_gt_s=None, link_width=None) for gpu in self.gpus)
+        gpus = tuple(
+            replace(gpu, link_gt_s=None, link_width=None, link_at=None) for gpu in self.gpus
+        )
         rest = replace(self, gpus=gpus, missing=())
         return sha256(repr(rest).encode()).hexdigest()[:12]
 
