@@ -16,13 +16,17 @@ ifneq ($(TORCH_INDEX),)
 TORCH_FROM := $(if $(findstring ://,$(TORCH_INDEX)),--extra-index-url,--find-links) $(TORCH_INDEX)
 endif
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test test-numa check format bench clean
 
 demo: $(VENV)/.torch
 	@$(BIN)/slotdeck demo
 
 test: check
 	$(BIN)/pytest
+
+# Boots virtual machines of several shapes; needs QEMU, and SLOTDECK_SHARED with its boot script.
+test-numa: $(VENV)/.dev
+	SLOTDECK_GUESTS=1 $(BIN)/pytest tests/numa
 
 # What needs no running: style, types, the directions of imports.
 check: $(VENV)/.dev
@@ -38,6 +42,7 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/worker.py
 	$(BIN)/python benchmarks/load_generator.py
+	$(BIN)/python benchmarks/topology.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
