@@ -133,12 +133,16 @@ class Machine:
     def revision(self) -> str:
         """Changes when a fact does that placements rest on (a PU goes offline, a GPU disappears).
 
-        The speed of a GPU's link is none: it falls while the card is idle.
+        The speed of a GPU's link is none: it falls while the card is idle. Nor is how much memory
+        a node has, only whether it has some: a virtual machine's memory grows and shrinks.
         """
         gpus = tuple(
             replace(gpu, link_gt_s=None, link_width=None, link_at=None) for gpu in self.gpus
         )
-        rest = replace(self, gpus=gpus, missing=())
+        nodes = tuple(
+            replace(node, memory_bytes=min(1, node.memory_bytes or 0)) for node in self.numa_nodes
+        )
+        rest = replace(self, gpus=gpus, numa_nodes=nodes, memory_bytes=None, missing=())
         return sha256(repr(rest).encode()).hexdigest()[:12]
 
     @property

@@ -236,5 +236,9 @@ def test_the_revision_is_of_what_placements_rest_on() -> None:
     machine = parse_synthetic("pack:2 core:2 gpu:1*8GiB mem:8GiB")
     idle = replace(machine, gpus=tuple(replace(gpu, link_gt_s=2.5) for gpu in machine.gpus))
     assert idle.revision == machine.revision
+    grown = tuple(replace(node, memory_bytes=1 << 40) for node in machine.numa_nodes)
+    assert replace(machine, numa_nodes=grown).revision == machine.revision
+    emptied = tuple(replace(node, memory_bytes=0) for node in machine.numa_nodes)
+    assert replace(machine, numa_nodes=emptied).revision != machine.revision
     assert replace(machine, gpus=machine.gpus[:1]).revision != machine.revision
     assert replace(machine, usable_nodes=NodeSet([0])).revision != machine.revision
