@@ -40,9 +40,9 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix
 
 bench: $(VENV)/.dev
-	$(BIN)/python benchmarks/worker.py
-	$(BIN)/python benchmarks/load_generator.py
-	$(BIN)/python benchmarks/topology.py
+	PYTHONPATH=. $(BIN)/python benchmarks/worker.py
+	PYTHONPATH=. $(BIN)/python benchmarks/load_generator.py
+	PYTHONPATH=. $(BIN)/python benchmarks/topology.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
