@@ -17,6 +17,7 @@ class CommandDriver:
     ready_timeout_s = 300.0
     stop_grace_s = 10.0
     needs_model = False
+    api_key_variable: str | None = None
     weight_only: tuple[str, ...] = ("none",)
 
     def command(self, order: Order) -> Command:

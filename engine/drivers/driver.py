@@ -49,6 +49,8 @@ class Driver(Protocol):
     stop_grace_s: float
     needs_model: bool
     """Whether `model` must name something that exists here."""
+    api_key_variable: str | None
+    """The variable from which the engine takes the API key that it will ask for."""
     weight_only: tuple[str, ...]
     """The low-bit forms of weights that it has; the first is what `none` means."""
 

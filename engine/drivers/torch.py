@@ -14,6 +14,7 @@ class TorchDriver:
     ready_timeout_s = 300.0
     stop_grace_s = 15.0
     needs_model = True
+    api_key_variable: str | None = "SLOTDECK_API_KEY"
     weight_only: tuple[str, ...] = ("none", "int8")
 
     def command(self, order: Order) -> Command:

@@ -41,6 +41,7 @@ async def answer(
             body,
             on_piece=arrived.put_nowait,
             idle_timeout_s=_SILENCE_S,
+            api_key=managed.api_key,
         )
     )
     asking.add_done_callback(lambda _: arrived.put_nowait(None))

@@ -73,6 +73,13 @@ class Managed:
         return f"http://{host}:{self.at.placement.port}"
 
     @property
+    def api_key(self) -> str | None:
+        """The key that its engine asks for, where the layout gave it one."""
+        wish = self.at.wish
+        variable = driver_of(wish.engine).api_key_variable
+        return wish.env.get(variable) if variable else None
+
+    @property
     def policy(self) -> Policy:
         running, driver = self.at.wish, driver_of(self.wish.engine)
         grace_s = running.stop_grace_s

@@ -30,6 +30,7 @@ async def wait_until_ready(managed: Managed, tell: Callable[[str], None]) -> Non
                     managed.url + "/v1/completions",
                     {"model": served_name(managed.at.wish.model), "prompt": "Hi", "max_tokens": 1},
                     timeout_s=_FIRST_TOKEN_WITHIN_S,
+                    api_key=managed.api_key,
                 )
                 if token.status == 200:
                     return

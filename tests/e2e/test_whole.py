@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from engine.control import AnswerEnd
 from tests.bundled_model import bundled_model
 from tests.processes import ROOT, Home, a_home, alive, eventually
 from tests.tui.terminal import RESTORES, Terminal, mouse
@@ -158,6 +159,25 @@ def test_the_demonstration_never_takes_the_place_of_engines_that_run(home: Home)
     assert demo.returncode == 1
     assert "would take the place of: a" in demo.stderr
     assert statuses(home)["a"]["pid"] == before["a"]["pid"]
+
+
+@pytest.mark.torch
+async def test_an_engine_that_asks_for_a_key_gets_ready_and_answers_a_try(home: Home) -> None:
+    key = "sesame-1234"
+    file = home.folder / "key.toml"
+    file.write_text(
+        "schema = 1\n[[instance]]\nname = 'a'\nengine = 'torch'\nslot = 'core:0'\n"
+        f"model = '{bundled_model()}'\nenv = {{ SLOTDECK_API_KEY = '{key}' }}\n"
+    )
+    up = slotdeck(home, "up", str(file))
+    assert up.returncode == 0, up.stderr
+    client = await home.connect(start=False)
+    answer = [piece async for piece in client.ask("a", "Say yes.", max_tokens=4)]
+    assert isinstance(answer[-1], AnswerEnd)
+    assert answer[-1].output_tokens > 0
+    plan = slotdeck(home, "plan", str(file), "--json")
+    shown = up.stdout + up.stderr + plan.stdout + slotdeck(home, "logs", "a").stdout
+    assert key not in shown + slotdeck(home, "status", "--json").stdout
 
 
 @pytest.mark.torch
