@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 from engine.core.errors import ControlError
@@ -15,10 +16,12 @@ from engine.service.server import IDLE_EXIT_S, Service
 
 ALREADY = 75
 """EX_TEMPFAIL: another service of this user runs."""
+_DYING_S = 3.0
 
 
 def main(*, idle_exit_s: float = IDLE_EXIT_S, patience: Policy | None = None) -> int:
     """Run until told to end, or until nothing runs and nobody looks."""
+    deadline = time.monotonic() + _DYING_S
     environment = dict(os.environ)  # noqa: TID251 - the program's entry
     paths = Paths.of(environment)
     try:
@@ -30,9 +33,16 @@ def main(*, idle_exit_s: float = IDLE_EXIT_S, patience: Policy | None = None) ->
         return _say(str(error), error.exit_code)
     except OSError as error:
         return _say(f"{error.filename}: {error.strerror}", 1)
-    if not _locked(socket_lock) or _somebody_answers(paths):
+    # One that was killed holds its locks until its last thread has gone.
+    while not (free := _locked(socket_lock)) and not _somebody_answers(paths):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    if not free or _somebody_answers(paths):
         return _say("another service of this user runs", ALREADY)
-    if not _locked(journal_lock):
+    while not (free := _locked(journal_lock)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if not free:
         # One journal, one writer: e.g. a cron job without the login's XDG_RUNTIME_DIR.
         return _say(
             f"The service cannot start: another one works on {paths.state} with another socket "
