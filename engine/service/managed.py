@@ -1,9 +1,11 @@
 """One instance as the service holds it: the wish, the placement, its life and its process."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from engine.core.errors import ControlError
 from engine.core.layout import Instance
 from engine.core.lifecycle import Life, Policy
 from engine.core.placement import Placement
@@ -105,3 +107,14 @@ class Managed:
             running=self.running,
             forget=self.forget,
         )
+
+
+def known(managed: Mapping[str, Managed], name: str) -> Managed:
+    """The instance of that name; raises ControlError that names those there are."""
+    if name in managed:
+        return managed[name]
+    raise ControlError(
+        what=f"There is no instance {name!r}",
+        why=f"the service knows: {', '.join(managed) or 'none'}",
+        do="Look at `slotdeck status`",
+    )

@@ -22,7 +22,7 @@ from engine.core.status import InstanceStatus, State
 from engine.core.topology import Machine
 from engine.host.ports import listening_ports
 from engine.service.loads import Loads
-from engine.service.managed import Managed
+from engine.service.managed import Managed, known
 from engine.service.planning import Planned, order_of, plan_layout
 from engine.service.supervisor import Supervisor
 
@@ -64,7 +64,9 @@ class Offers:
             case StartInstances(names=names):
                 made = self._start(change, names, machine)
             case StopInstances(names=names):
-                active = tuple(name for name in names if self._known(name).active)
+                active = tuple(
+                    name for name in names if known(self._supervisor.managed, name).active
+                )
                 rest = tuple(name for name in names if name not in active)
                 told = tuple(f"{name} leaves the list" for name in rest if change.forget)
                 offer = self._new(stops=active, consequences=(*self._losses(active), *told))
@@ -167,7 +169,7 @@ class Offers:
         planned: list[Planned] = []
         refusals: list[Refusal] = []
         for name in names:
-            one = self._known(name)
+            one = known(self._supervisor.managed, name)
             if one.active:
                 refusals.append(Refusal(name, f"it is {one.life.state}", "Nothing needs doing"))
                 continue
@@ -176,7 +178,7 @@ class Offers:
         return self._keep(offer, change, machine, planned)
 
     def _move(self, change: Change, name: str, slot: str, machine: Machine) -> _Made:
-        one = self._known(name)
+        one = known(self._supervisor.managed, name)
         planned: list[Planned] = []
         refusals: list[Refusal] = []
         try:
@@ -243,7 +245,7 @@ class Offers:
         refusals = tuple(
             Refusal(name, f"it is {one.life.state}", "Wait until it is ready")
             for name in names
-            if (one := self._known(name)).life.state is not State.READY
+            if (one := known(self._supervisor.managed, name)).life.state is not State.READY
         )
         streams = f"{change.concurrency} stream{'s' if change.concurrency > 1 else ''}"
         return self._new(
@@ -254,16 +256,6 @@ class Offers:
         )
 
     # Helpers
-
-    def _known(self, name: str) -> Managed:
-        managed = self._supervisor.managed
-        if name in managed:
-            return managed[name]
-        raise ControlError(
-            what=f"There is no instance {name!r}",
-            why=f"the service knows: {', '.join(managed) or 'none'}",
-            do="Look at `slotdeck status`",
-        )
 
     def _strangers_ports(self, ours: set[str]) -> dict[int, str]:
         """Ports that other programs listen on."""

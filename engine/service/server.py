@@ -25,6 +25,7 @@ from engine.service.adoption import adopt
 from engine.service.answers import answer
 from engine.service.loads import Loads
 from engine.service.logs import read_log
+from engine.service.managed import known
 from engine.service.offers import Offers
 from engine.service.planning import Surroundings
 from engine.service.sampler import Sample, Sampler
@@ -231,10 +232,8 @@ class Service:
                 await _send(writer, Done())
             case "log":
                 name = str(request.arguments.get("name"))
-                if name not in self._supervisor.managed:
-                    raise _unknown(name, self._supervisor)
+                folder = known(self._supervisor.managed, name).folder
                 arguments = msgspec.convert(request.arguments, _LogArguments)
-                folder = self._supervisor.managed[name].folder
                 await _send(
                     writer,
                     await asyncio.to_thread(
@@ -246,9 +245,8 @@ class Service:
                 )
             case "ask":
                 ask = msgspec.convert(request.arguments, _AskArguments)
-                if ask.name not in self._supervisor.managed:
-                    raise _unknown(ask.name, self._supervisor)
-                pieces = answer(self._supervisor.managed[ask.name], ask.prompt, ask.max_tokens)
+                asked = known(self._supervisor.managed, ask.name)
+                pieces = answer(asked, ask.prompt, ask.max_tokens)
                 await _relay(writer, pieces, gone)
             case "stop_service":
                 await _send(writer, Done())
@@ -330,14 +328,6 @@ def _change(request: Request) -> Change:
         raise msgspec.ValidationError("unknown kind of change")
     change: Change = msgspec.convert(request.arguments.get("change"), kind)
     return change
-
-
-def _unknown(name: str, supervisor: Supervisor) -> ControlError:
-    return ControlError(
-        what=f"There is no instance {name!r}",
-        why=f"the service knows: {', '.join(supervisor.managed) or 'none'}",
-        do="Look at `slotdeck status`",
-    )
 
 
 async def _until_gone(reader: asyncio.StreamReader) -> None:
