@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from engine.core.command import is_secret
 from engine.core.errors import SlotError
+from engine.core.fingerprint import Expect
 from engine.core.layout_mistakes import Mistakes
 from engine.core.slot import Slot
 
@@ -37,6 +38,10 @@ class Wish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     memory: Literal["bind", "preferred", "interleave", "local"] | msgspec.UnsetType = msgspec.UNSET
     reserve_cores: Annotated[int, Meta(ge=0, le=4096)] | msgspec.UnsetType = msgspec.UNSET
     cores: Count | msgspec.UnsetType = msgspec.UNSET
+    gpus: Count | msgspec.UnsetType = msgspec.UNSET
+    strategy: Literal["spread", "pack", "isolate"] | msgspec.UnsetType = msgspec.UNSET
+    core_kind: Literal["performance", "efficiency", "any"] | msgspec.UnsetType = msgspec.UNSET
+    smt: bool | msgspec.UnsetType = msgspec.UNSET
     env: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     args: dict[str, Scalar] | msgspec.UnsetType = msgspec.UNSET
     restart: Literal["never", "on-failure", "always"] | msgspec.UnsetType = msgspec.UNSET
@@ -64,14 +69,6 @@ class Ports(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     last: Port = 8999
 
 
-class Expect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A machine's fingerprint, written when a layout is saved."""
-
-    packages: int | None = None
-    numa_nodes: int | None = None
-    gpus: list[str] | None = None
-
-
 class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The steady load that a demonstration of this layout sends to each instance."""
 
@@ -96,6 +93,14 @@ class Instance(Struct, frozen=True, kw_only=True):
     """None: as many as the driver asks for."""
     cores: int | None = None
     """How many physical cores an `auto` slot gets; None: an even share."""
+    gpus: int | None = None
+    """How many GPUs an `auto` slot gets, as tensor parallel; None: one if the engine needs it."""
+    strategy: str = "spread"
+    """How `auto` chooses: spread over NUMA nodes, pack into few, isolate on one of its own."""
+    core_kind: str | None = None
+    """None: performance cores where the slot has some, and where it names no cores itself."""
+    smt: bool = False
+    """Also give the SMT siblings of the slot's cores."""
     env: dict[str, str] = {}
     args: dict[str, Scalar] = {}
     restart: str = "on-failure"

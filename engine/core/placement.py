@@ -24,7 +24,8 @@ import msgspec
 from engine.core.copies import copies_of
 from engine.core.cpuset import CpuSet
 from engine.core.errors import CannotPlace, SlotError
-from engine.core.layout import Expect, Instance, Layout, Ports
+from engine.core.fingerprint import Expect
+from engine.core.layout import Instance, Layout, Ports
 from engine.core.memory_nodes import memory_of, usable_memory
 from engine.core.shares import even_shares, free_cores, gpu_share, home, node_for
 from engine.core.slot import Slot, cores_of

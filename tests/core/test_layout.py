@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.errors import LayoutError
-from engine.core.layout import Expect, Load, Ports, parse_layout
+from engine.core.fingerprint import Expect
+from engine.core.layout import Load, Ports, parse_layout
 from engine.core.toml_lines import key_lines, line_of
 from engine.drivers.registry import DRIVERS
 

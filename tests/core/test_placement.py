@@ -6,7 +6,8 @@ import pytest
 
 from engine.core.cpuset import CpuSet
 from engine.core.errors import SlotError
-from engine.core.layout import Expect, Instance, Layout, Ports
+from engine.core.fingerprint import Expect
+from engine.core.layout import Instance, Layout, Ports
 from engine.core.placement import Held, Placement, Plan, Refusal, moved, place
 from engine.core.status import MemoryBinding
 from engine.core.topology import Machine
