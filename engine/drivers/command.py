@@ -1,16 +1,23 @@
 """The `command` engine: any OpenAI-compatible server, from an argv template in the layout."""
 
 import re
+from collections.abc import Mapping
 
 from engine.core.command import Command
 from engine.core.errors import LayoutError
-from engine.drivers.driver import VLLM_METRICS, Order, flags
+from engine.drivers.driver import DTYPES, VLLM_METRICS, Conflict, Device, Order, flags
 
 
 class CommandDriver:
     """`command = ["server", "--port", "{port}"]` with {model} {port} {cpus} {gpus} {tp}."""
 
     name = "command"
+    device: Device = "any"
+    tensor_parallel = True
+    memory_share: float | None = None
+    dtypes: tuple[str, ...] = DTYPES
+    refused_args: Mapping[str, Conflict] = {}
+    refused_env: Mapping[str, Conflict] = {}
     metric_names = VLLM_METRICS
     health_path = "/health"
     reserve_cores = 0

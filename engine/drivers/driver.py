@@ -1,12 +1,17 @@
 """What slotdeck asks of a driver: our file that knows one engine."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from engine.core.command import Command
 from engine.core.layout import Instance, Scalar
 from engine.core.metrics import MetricNames
 from engine.core.placement import Placement
+
+Device = Literal["cpu", "gpu", "any"]
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+"""All values of a layout's `dtype`."""
 
 VLLM_METRICS = MetricNames(
     prompt_tokens=("vllm:prompt_tokens_total",),
@@ -37,10 +42,31 @@ class Order:
     """Path of our worker program."""
 
 
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Why a setting cannot stand beside our placement, and what to write instead."""
+
+    why: str
+    do: str
+
+
 class Driver(Protocol):
-    """One engine: its flags, environment, health path, metric names and patience."""
+    """One engine as data, its patience included, and the command line for a placement."""
 
     name: str
+    device: Device
+    """What it computes on; `any` follows the slot: GPUs where it has some, else CPUs."""
+    tensor_parallel: bool
+    """Whether it can split one model over several GPUs or NUMA nodes."""
+    memory_share: float | None
+    """The part of a GPU's memory that it takes when the layout does not say; None: no GPU, or
+    we do not know."""
+    dtypes: tuple[str, ...]
+    """The layout's `dtype` values that it has."""
+    refused_args: Mapping[str, Conflict]
+    """Flags, without dashes, that would undo the placement or have a key of their own."""
+    refused_env: Mapping[str, Conflict]
+    """Variables that would undo the placement."""
     metric_names: MetricNames
     health_path: str
     reserve_cores: int
@@ -59,7 +85,7 @@ class Driver(Protocol):
         ...
 
 
-def flags(arguments: dict[str, Scalar]) -> tuple[str, ...]:
+def flags(arguments: Mapping[str, Scalar]) -> tuple[str, ...]:
     """A layout's `args` as engine flags: `max-model-len = 2048` is `--max-model-len 2048`."""
     words: list[str] = []
     for name, value in arguments.items():

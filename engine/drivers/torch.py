@@ -1,13 +1,21 @@
 """The `torch` engine: our worker on PyTorch, in the engine's own Python."""
 
+from collections.abc import Mapping
+
 from engine.core.command import Command, Setting
-from engine.drivers.driver import VLLM_METRICS, Order, flags
+from engine.drivers.driver import DTYPES, VLLM_METRICS, Conflict, Device, Order, flags
 
 
 class TorchDriver:
     """PyTorch on the CPU; weight-only INT8 halves or quarters what each token reads."""
 
     name = "torch"
+    device: Device = "cpu"
+    tensor_parallel = False
+    memory_share: float | None = None
+    dtypes: tuple[str, ...] = DTYPES
+    refused_args: Mapping[str, Conflict] = {}
+    refused_env: Mapping[str, Conflict] = {}
     metric_names = VLLM_METRICS
     health_path = "/health"
     reserve_cores = 0

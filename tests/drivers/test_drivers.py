@@ -7,7 +7,7 @@ from engine.core.errors import LayoutError
 from engine.core.layout import Instance, Scalar
 from engine.core.placement import Placement
 from engine.core.status import MemoryBinding
-from engine.drivers.driver import Order, flags
+from engine.drivers.driver import DTYPES, Order, flags
 from engine.drivers.registry import DRIVERS, driver_of
 
 
@@ -107,6 +107,12 @@ def test_every_driver_says_what_it_needs(name: str) -> None:
     driver = DRIVERS[name]
     assert driver.name == name
     assert "none" in driver.weight_only
+    assert driver.device in ("cpu", "gpu", "any")
+    assert set(driver.dtypes) <= set(DTYPES)
+    assert driver.memory_share is None or 0 < driver.memory_share < 1
+    for conflict in (*driver.refused_args.values(), *driver.refused_env.values()):
+        assert conflict.why
+        assert conflict.do
     assert driver.ready_timeout_s > 0
     assert driver.stop_grace_s > 0
     assert driver.reserve_cores >= 0
