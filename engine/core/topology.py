@@ -51,6 +51,10 @@ class Core:
     """Its SMT siblings that are online."""
     kind: str | None = None
     """performance, efficiency, or None where the machine has one kind of core."""
+    highest_perf: int | None = None
+    """How fast it may run, only to be compared with the machine's other cores: firmware's abstract
+    scale (ACPI CPPC), else its highest clock in kHz. None where that is not told, or prefers no
+    core to another of its kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,8 @@ class Machine:
         """Changes when a fact does that placements rest on (a PU goes offline, a GPU disappears).
 
         The speed of a GPU's link is none: it falls while the card is idle. Nor is how much memory
-        a node has, only whether it has some: a virtual machine's memory grows and shrinks.
+        a node has, only whether it has some: a virtual machine's memory grows and shrinks. Nor is
+        the cores' ranking, which firmware may change while the machine runs.
         """
         gpus = tuple(
             replace(gpu, link_gt_s=None, link_width=None, link_at=None) for gpu in self.gpus
@@ -142,7 +147,17 @@ class Machine:
         nodes = tuple(
             replace(node, memory_bytes=min(1, node.memory_bytes or 0)) for node in self.numa_nodes
         )
-        rest = replace(self, gpus=gpus, numa_nodes=nodes, memory_bytes=None, missing=())
+        # Most machines rank no cores: this is asked for every snapshot.
+        ranked = any(core.highest_perf is not None for core in self.cores)
+        cores = tuple(replace(core, highest_perf=None) for core in self.cores) if ranked else None
+        rest = replace(
+            self,
+            gpus=gpus,
+            numa_nodes=nodes,
+            cores=cores or self.cores,
+            memory_bytes=None,
+            missing=(),
+        )
         return sha256(repr(rest).encode()).hexdigest()[:12]
 
     @property
@@ -151,6 +166,27 @@ class Machine:
         sizes = [node.memory_bytes for node in self.numa_nodes]
         known = [size for size in sizes if size is not None]
         return sum(known) if known and len(known) == len(sizes) else self.memory_bytes
+
+    @property
+    def priority_cores(self) -> tuple[Core, ...]:
+        """Cores that may run faster than most of their kind: Intel's priority and favoured cores.
+
+        Where most may run as fast as any, all those but the slower ones.
+        """
+        ranks: dict[str | None, list[int]] = {}
+        for core in self.cores:
+            if core.highest_perf is not None:
+                ranks.setdefault(core.kind, []).append(core.highest_perf)
+        bars: dict[str | None, int] = {}
+        for kind, told in ranks.items():
+            told.sort()
+            usual = told[(len(told) - 1) // 2]
+            bars[kind] = told[0] if usual == told[-1] else usual
+        return tuple(
+            core
+            for core in self.cores
+            if core.highest_perf is not None and core.highest_perf > bars[core.kind]
+        )
 
     def numa_node(self, os_index: int) -> NumaNode | None:
         """The NUMA node of that number, or None."""

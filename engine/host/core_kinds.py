@@ -1,4 +1,4 @@
-"""Performance and efficiency cores, where a machine has both."""
+"""Performance and efficiency cores, where a machine has both, and the fastest ones of a kind."""
 
 from collections.abc import Callable, Iterable
 
@@ -24,7 +24,11 @@ _SLOW = 0.82
 _FEW = 256
 """More PUs in one package are a server's, whose clocks differ for other reasons."""
 
+# What cores are ranked by, the firmware's own word first.
+_RANKS = ("acpi_cppc/highest_perf", "cpufreq/cpuinfo_max_freq")
+
 Kinds = Callable[[CpuSet], str | None]
+Ranks = Callable[[CpuSet], int | None]
 
 
 def read_core_kinds(
@@ -52,6 +56,25 @@ def read_core_kinds(
     return (lambda pus: None), ()
 
 
+def read_highest_perf(root: HostRoot, cores: Iterable[CpuSet], kind_of: Kinds) -> Ranks:
+    """How to tell from a core's PUs how fast it may run beside the machine's other cores.
+
+    From `cpuN/acpi_cppc/highest_perf` (Documentation/admin-guide/acpi/cppc_sysfs), which Intel's
+    priority cores (PCT, SST-TF) and favoured cores (Turbo Boost Max) have higher than the rest,
+    and AMD's preferred cores; where the kernel has no such files, from
+    `cpuN/cpufreq/cpuinfo_max_freq` in kHz. All cores by the same one: the numbers are there to be
+    compared. None for all where not every core tells it, or where it prefers no core to another
+    of its kind.
+    """
+    sets = list(cores)
+    for name in _RANKS:
+        if numbers := _numbers(root, sets, name):
+            kinds = {(kind_of(pus), number) for pus, number in numbers.items()}
+            uneven = len(kinds) > len({kind for kind, _ in kinds})
+            return numbers.get if uneven else (lambda pus: None)
+    return lambda pus: None
+
+
 def _lookup(by_kind: dict[str, CpuSet]) -> Kinds:
     return lambda pus: next((kind for kind, members in by_kind.items() if pus & members), None)
 
@@ -60,12 +83,7 @@ def _split(
     root: HostRoot, cores: list[CpuSet], name: str, ratio: float
 ) -> tuple[dict[str, CpuSet], tuple[int, int]] | None:
     """The cores in two kinds by a number of each; None where it is not told of all or alike."""
-    numbers: dict[CpuSet, int] = {}
-    for pus in cores:
-        number = read_index(root, f"{_CPU}/cpu{min(pus)}/{name}")
-        if not number:
-            return None
-        numbers[pus] = number
+    numbers = _numbers(root, cores, name)
     most = max(numbers.values(), default=0)
     small = {pus: number for pus, number in numbers.items() if number < ratio * most}
     if not small:
@@ -73,3 +91,14 @@ def _split(
     slow = CpuSet(pu for pus in small for pu in pus)
     fast = CpuSet(pu for pus in cores for pu in pus) - slow
     return {PERFORMANCE: fast, EFFICIENCY: slow}, (max(small.values()), most)
+
+
+def _numbers(root: HostRoot, cores: Iterable[CpuSet], name: str) -> dict[CpuSet, int]:
+    """A number of each core, as its first PU tells it; empty where one does not."""
+    numbers: dict[CpuSet, int] = {}
+    for pus in cores:
+        number = read_index(root, f"{_CPU}/cpu{min(pus)}/{name}")
+        if not number:
+            return {}
+        numbers[pus] = number
+    return numbers

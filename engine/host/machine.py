@@ -4,7 +4,7 @@ import re
 
 from engine.core.cpuset import NodeSet
 from engine.core.topology import Core, Machine, Missing, NumaNode, Package, Pus
-from engine.host.core_kinds import read_core_kinds
+from engine.host.core_kinds import read_core_kinds, read_highest_perf
 from engine.host.cpus import CpuFacts, read_cpus
 from engine.host.gpus import read_gpus
 from engine.host.limits import read_limits
@@ -67,7 +67,9 @@ def _cores(
 ) -> tuple[Core, ...]:
     node_of = {pu: node.os_index for node in nodes for pu in node.cpus}
     told = {core.package for core in cpus.cores}
-    kind_of, guessed = read_core_kinds(root, [core.pus for core in cpus.cores], len(told))
+    sets = [core.pus for core in cpus.cores]
+    kind_of, guessed = read_core_kinds(root, sets, len(told))
+    highest_perf_of = read_highest_perf(root, sets, kind_of)
     missing += guessed
     cores: list[Core] = []
     for core in sorted(cpus.cores, key=lambda core: (core.package or 0, min(core.pus))):
@@ -76,7 +78,8 @@ def _cores(
             missing.append(Missing(f"cores PU {core.pus}", f"one core in NUMA nodes {near}"))
         elif nodes and not near:
             missing.append(Missing(f"cores PU {core.pus} numa_nodes", "no node lists it"))
-        cores.append(Core(core.package, core.core_id, near, core.pus, kind_of(core.pus)))
+        kind, highest_perf = kind_of(core.pus), highest_perf_of(core.pus)
+        cores.append(Core(core.package, core.core_id, near, core.pus, kind, highest_perf))
     if not cores:
         missing.append(Missing("cores", "the kernel tells no online PU"))
     return tuple(cores)

@@ -1,13 +1,22 @@
 """Kinds of memory and of cores, as each kernel and firmware tells them."""
 
+import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from engine.core.codec import to_builtins
 from engine.core.cpuset import CpuSet
-from engine.host.core_kinds import read_core_kinds
+from engine.core.topology import Machine
+from engine.host.core_kinds import read_core_kinds, read_highest_perf
+from engine.host.machine import read_machine
 from engine.host.memory_kinds import read_memory_kinds
-from tests.kernel_files import tree
+from engine.host.recorder import Recorder
+from engine.host.root import HostRoot
+from tests.kernel_files import ONLINE, cpu, tree
+from tests.machines_by_hand import build
+from tests.shared import needs, unpack
 
 Files = dict[str, str | bytes]
 NODE = "sys/devices/system/node/node"
@@ -183,3 +192,109 @@ def test_clocks_of_a_server_with_two_packages_tell_no_kinds(tmp_path: Path) -> N
     cores = [CpuSet([0]), CpuSet([1])]
     kind_of, missing = read_core_kinds(tree(tmp_path, files), cores, packages=2)
     assert (kind_of(cores[1]), missing) == (None, ())
+
+
+CPPC, CLOCK = "acpi_cppc/highest_perf", "cpufreq/cpuinfo_max_freq"
+
+
+@pytest.mark.parametrize(
+    ("files", "kinds", "expected"),
+    [
+        # Intel's priority cores (PCT): a few of one kind above the rest.
+        (per_core(CPPC, 46, 36, 36, 36), "----", [46, 36, 36, 36]),
+        (per_core(CPPC, 36, 36, 36, 36), "----", None),
+        # A kind's distance to the other is told by the kinds; what counts is within one.
+        (per_core(CPPC, 64, 64, 39, 39), "PPEE", None),
+        (per_core(CPPC, 67, 64, 39, 39), "PPEE", [67, 64, 39, 39]),
+        # The clocks only where firmware ranks nothing: the two are never mixed.
+        (
+            per_core(CLOCK, 5200000, 5000000, 5000000, 5000000),
+            "----",
+            [5200000, 5000000, 5000000, 5000000],
+        ),
+        ({**per_core(CPPC, 36, 36, 36, 36), **per_core(CLOCK, 4, 3, 3, 3)}, "----", None),
+        (
+            {**per_core(CPPC, 46, None, 36, 36), **per_core(CLOCK, 4, 3, 3, 3)},
+            "----",
+            [4, 3, 3, 3],
+        ),
+        (per_core(CPPC, 46, None, 36, 36), "----", None),
+        (per_core(CPPC, 46, 0, 36, 36), "----", None),
+        ({}, "----", None),
+    ],
+)
+def test_how_fast_each_core_may_run(
+    tmp_path: Path, files: Files, kinds: str, expected: list[int] | None
+) -> None:
+    cores = [CpuSet([pu]) for pu in range(4)]
+    kind_of = {
+        core: None if kind == "-" else kind for core, kind in zip(cores, kinds, strict=True)
+    }
+    rank_of = read_highest_perf(tree(tmp_path, files), cores, lambda pus: kind_of[pus])
+    assert [rank_of(core) for core in cores] == list(expected or (None,) * 4)
+
+
+def ranked(*ranks: int | None, kinds: str = "") -> Machine:
+    machine = build([len(ranks)])
+    words = {"P": "performance", "E": "efficiency"}
+    return replace(
+        machine,
+        cores=tuple(
+            replace(core, highest_perf=rank, kind=words.get(kinds[index : index + 1]))
+            for index, (core, rank) in enumerate(zip(machine.cores, ranks, strict=True))
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("machine", "expected"),
+    [
+        (ranked(46, 46, 36, 36, 36, 36), "0-1"),
+        (ranked(36, 46, 36, 36), "1"),
+        # Every core its own number (AMD's preferred cores): the better half.
+        (ranked(231, 226, 221, 216, 211, 206), "0-2"),
+        # Most are fast: the slow ones are not.
+        (ranked(46, 46, 46, 36), "0-2"),
+        (ranked(67, 64, 64, 39, 39, kinds="PPPEE"), "0"),
+        (ranked(64, 64, 39, 41, 39, kinds="PPEEE"), "3"),
+        (ranked(None, None), ""),
+    ],
+)
+def test_priority_cores(machine: Machine, expected: str) -> None:
+    found = CpuSet(pu for core in machine.priority_cores for pu in core.pus)
+    assert str(found) == expected
+
+
+def test_the_ranking_of_cores_makes_no_other_machine() -> None:
+    assert ranked(46, 36).revision == ranked(36, 46).revision == ranked(None, None).revision
+
+
+def test_priority_cores_of_a_server_are_read_recorded_and_told(tmp_path: Path) -> None:
+    """As a 6776P: two cores of every sixteen, and their SMT siblings in the kernel's order."""
+    files: Files = {ONLINE: "0-127\n"}
+    for pu in range(128):
+        files |= cpu(pu, f"{pu % 64},{pu % 64 + 64}", core=str(pu % 64))
+        files[f"{CPU}{pu}/{CPPC}"] = "46\n" if pu % 16 < 2 else "36\n"
+    recorder = Recorder(tree(tmp_path, files).path)
+    machine = read_machine(recorder)
+    fast = CpuSet(pu for core in machine.priority_cores for pu in core.pus)
+    assert str(fast) == "0-1,16-17,32-33,48-49,64-65,80-81,96-97,112-113"
+    assert {name for name in recorder.kept if name.endswith(CPPC)} == {
+        f"{CPU}{pu}/{CPPC}" for pu in range(64)
+    }
+    told = to_builtins(machine)["cores"]
+    assert [core["highest_perf"] for core in told[:3]] == [46, 46, 36]
+
+
+def test_a_recorded_hybrid_machine_has_favoured_cores_of_its_fast_kind(tmp_path: Path) -> None:
+    packed = needs("machines/trees/20em64t-hybrid-1p6c2t+2ca4co1t.tar.bz2")
+    with tarfile.open(packed) as archive:
+        unpack(archive, tmp_path)
+    (top,) = tmp_path.iterdir()
+    machine = read_machine(HostRoot(top))
+    assert {(core.kind, core.highest_perf) for core in machine.cores} == {
+        ("performance", 64),
+        ("performance", 67),
+        ("efficiency", 39),
+    }
+    assert [str(core.pus) for core in machine.priority_cores] == ["4-5", "8-9"]
