@@ -39,6 +39,12 @@ class PlacementRefused(ControlError):
     exit_code = 3
 
 
+class MachineDiffers(ControlError):
+    """A layout was saved on a machine of another shape; nothing was placed."""
+
+    exit_code = 3
+
+
 class NotReadyInTime(ControlError):
     """An instance was started but did not become ready within the time asked for."""
 
