@@ -9,9 +9,13 @@ from engine.cli.boxes import Box, Line, tiled
 from engine.cli.gpu_lines import gpu_lines, shared_ways
 from engine.cli.text import DASH, folded, size, table
 from engine.core.cpuset import CpuSet, NodeSet
+from engine.core.strangers import Stranger, holders
 from engine.core.topology import Core, Machine, NumaNode
 
-_ASCII = str.maketrans("╭╮╰╯┌┐└┘─│·–—×’", "++++++++-|,--x'")
+_ASCII = str.maketrans("╭╮╰╯┌┐└┘─│·–—×’▲", "++++++++-|,--x'^")
+_PRIORITY = "▲"
+_MOST_STRANGERS = 20
+"""More of them than a screen has room for are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +23,21 @@ class _View:
     machine: Machine
     number: dict[int, int]
     """Of a core in the machine's order, in which slots count them, by its first PU."""
+    priority: CpuSet
+    """PUs of the cores that may run faster than the others."""
 
 
-def describe(machine: Machine, width: int = 80, *, ascii_only: bool = False) -> str:
+def describe(
+    machine: Machine,
+    width: int = 80,
+    *,
+    ascii_only: bool = False,
+    strangers: Sequence[Stranger] = (),
+) -> str:
     """The machine in lines of at most `width` columns, what is alike folded into one."""
     first = {min(core.pus): number for number, core in enumerate(machine.cores) if core.pus}
-    view = _View(machine, first)
+    fast = CpuSet(pu for core in machine.priority_cores for pu in core.pus)
+    view = _View(machine, first, fast)
     lines = [*folded(_summary(machine), width), ""]
     homes = {node.os_index: _home(machine, node) for node in machine.numa_nodes}
     wide = [node for node in machine.numa_nodes if len(node.packages) > 1]
@@ -43,7 +56,9 @@ def describe(machine: Machine, width: int = 80, *, ascii_only: bool = False) -> 
     lines += _distances(machine, width)
     lines += [""] if lines[-1] else []
     lines += _use(machine, width)
+    lines += _ranking(machine, width)
     lines += _unknown(machine, width)
+    lines += _strangers(strangers, width)
     text = "\n".join(lines)
     # Names may come from a file of somebody else's: no escape sequence gets to the terminal.
     text = "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
@@ -167,6 +182,9 @@ def _cores(view: _View, cores: Iterable[Core]) -> list[Line]:
             pairs = [str(core.pus) for core in alike]
             shown = pairs if len(pairs) < 4 else [*pairs[:2], "to", pairs[-1]]
             lines.append(Line(f"  SMT siblings {' '.join(shown)}", indent="    "))
+        if fast := [core for core in alike if core.pus & view.priority]:
+            numbers = CpuSet(view.number[min(core.pus)] for core in fast)
+            lines.append(Line(f"  {_PRIORITY} core {numbers}", indent="    "))
     return lines
 
 
@@ -239,6 +257,40 @@ def _use(machine: Machine, width: int) -> list[str]:
         lines += folded(f"{why} {barred}", width, indent="  ")
     if machine.pus.offline:
         lines += folded(f"offline: PU {machine.pus.offline}", width, indent="  ")
+    return lines
+
+
+def _ranking(machine: Machine, width: int) -> list[str]:
+    """What the mark of priority cores means, and in which numbers."""
+    fast = {core.highest_perf for core in machine.priority_cores}
+    kinds = {core.kind for core in machine.priority_cores}
+    rest = {core.highest_perf for core in machine.cores if core.kind in kinds} - fast
+    if not fast:
+        return []
+    text = f"{_PRIORITY} priority cores: may run faster, firmware ranks them {_span(fast)}"
+    return folded(f"{text} and the others {_span(rest)}", width, indent="  ")
+
+
+def _span(ranks: Iterable[int | None]) -> str:
+    told = [rank for rank in ranks if rank is not None]
+    least, most = min(told), max(told)
+    return str(most) if least == most else f"{least} to {most}"
+
+
+def _strangers(strangers: Sequence[Stranger], width: int) -> list[str]:
+    """Whoever else is pinned here, those with the most memory if they are many."""
+    if not strangers:
+        return []
+    largest = sorted(strangers, key=lambda one: -one.rss_bytes)[:_MOST_STRANGERS]
+    lines = ["", "held by programs that are not ours:"]
+    for one in sorted(largest, key=lambda one: (min(one.pus, default=0), one.pid)):
+        what = [f"PU {one.pus}"] if one.pus else []
+        what += [f"GPU {CpuSet(one.gpus)}"] if one.gpus else []
+        nodes = "" if one.memory_nodes is None else f" of NUMA node {one.memory_nodes}"
+        text = f"{', '.join(what)}: {holders([one])}, {size(one.rss_bytes)}{nodes}"
+        lines += folded(f"  {text}", width, indent="    ")
+    if left := len(strangers) - len(largest):
+        lines.append(f"  and {left} smaller ones")
     return lines
 
 

@@ -1,6 +1,10 @@
 """The machine as a picture: at 80 and 160 columns, in ASCII, for every odd machine."""
 
 # ruff: noqa: E501 - a picture is as wide as it is
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +15,8 @@ from hypothesis import strategies as st
 
 from engine.cli.boxes import Box, Line, tiled
 from engine.cli.picture import describe
-from engine.core.cpuset import NodeSet
+from engine.core.cpuset import CpuSet, NodeSet
+from engine.core.strangers import Stranger
 from engine.core.synthetic import parse_synthetic
 from engine.core.topology import Missing
 from tests.cli.conftest import Said
@@ -141,6 +146,102 @@ def test_names_from_a_file_reach_no_terminal_as_they_are() -> None:
 
 def test_usable_nodes_that_are_none() -> None:
     assert "memory of NUMA node –" in describe(replace(server(), usable_nodes=NodeSet()), 80)
+
+
+def test_priority_cores_are_marked_and_the_mark_is_told() -> None:
+    base = parse_synthetic("pack:2 core:64 pu:2 mem:1GiB")
+    cores = tuple(
+        replace(core, highest_perf=46 if index % 16 < 2 else 36)
+        for index, core in enumerate(base.cores)
+    )
+    machine = replace(base, cores=cores)
+    text = describe(machine, 80)
+    assert "core 0-63: PU 0-63,128-191" in text  # in one line as before
+    assert "  ▲ core 0-1,16-17,32-33,48-49 " in text
+    assert "  ▲ core 64-65,80-81,96-97,112-113 " in text
+    legend = "priority cores: may run faster, firmware ranks them 46 and the others 36"
+    assert f"▲ {legend}" in text.splitlines()
+    assert f"^ {legend}" in describe(machine, 80, ascii_only=True)
+    assert "▲" not in describe(base, 80)
+    clocks = [5_200_000, 5_200_000, 5_000_000, 4_900_000]
+    desk = parse_synthetic("core:4")
+    cores = tuple(
+        replace(core, highest_perf=clock) for core, clock in zip(desk.cores, clocks, strict=True)
+    )
+    text = describe(replace(desk, cores=cores), 160)
+    assert "firmware ranks them 5200000 and the others 4900000 to 5000000" in text
+
+
+def held(
+    pid: int, pus: str, gib: int, *, nodes: NodeSet | None = None, gpus: tuple[int, ...] = ()
+) -> Stranger:
+    return Stranger(
+        pid, "python3", 1000, "alice", CpuSet.parse(pus), nodes, gpus, 1, gib << 30, 1.0
+    )
+
+
+def test_strangers_stand_under_the_picture() -> None:
+    strangers = [
+        held(900, "16-31", 8, nodes=NodeSet([1])),
+        held(812, "0-15", 32),
+        held(7, "", 1, gpus=(0, 1)),
+    ]
+    lines = describe(server(), 80, strangers=strangers).splitlines()
+    assert lines[-5:] == [
+        "",
+        "held by programs that are not ours:",
+        "  GPU 0-1: python3 (pid 7, alice), 1.0 GiB",
+        "  PU 0-15: python3 (pid 812, alice), 32.0 GiB",
+        "  PU 16-31: python3 (pid 900, alice), 8.0 GiB of NUMA node 1",
+    ]
+    assert lines[:-5] == describe(server(), 80).splitlines()
+    many = [held(pid, str(pid % 64), pid) for pid in range(1, 31)]
+    lines = describe(server(), 80, strangers=many).splitlines()
+    assert lines[-1] == "  and 10 smaller ones"
+    assert lines[-21] == "  PU 11: python3 (pid 11, alice), 11.0 GiB"
+    scattered = held(5, ",".join(str(pu) for pu in range(0, 64, 2)), 1)
+    text = describe(server(), 80, strangers=[scattered])
+    assert max(map(len, text.splitlines())) <= 80
+
+
+PINNED = """
+import os
+os.sched_setaffinity(0, [{pu}])
+load = bytearray(os.urandom(1 << 20)) * 300
+print("on", flush=True)
+input()
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="with one PU nobody can be pinned")
+@pytest.mark.parametrize("ours", [False, True])
+def test_strangers_of_this_machine_and_not_our_own(
+    say: Callable[..., Said], *, ours: bool
+) -> None:
+    pu = max(os.sched_getaffinity(0))
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", PINNED.format(pu=pu)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"SLOTDECK_INSTANCE": "a-1"} if ours else {},
+    )
+    try:
+        assert child.stdout
+        child.stdout.readline()
+        told = json.loads(say("topo", "--json").out)["strangers"]
+        found = [one for one in told if one["pid"] == child.pid]
+        assert [(one["pus"], one["gpus"]) for one in found] == ([] if ours else [(str(pu), [])])
+        assert (f"(pid {child.pid}, " in say("topo").out) == (not ours)
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def test_of_another_machine_nobody_can_be_seen(say: Callable[..., Said]) -> None:
+    told = json.loads(say("topo", "--json", "--synthetic", "core:2").out)
+    assert told["strangers"] is None
+    assert [core["highest_perf"] for core in told["cores"]] == [None, None]
+    assert "held by" not in say("topo", "--synthetic", "core:2").out
 
 
 words = st.text("abc, ", max_size=30)
