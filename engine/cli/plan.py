@@ -12,8 +12,9 @@ from engine.client import connect
 from engine.core.command import shell_words
 from engine.core.cpuset import CpuSet
 from engine.core.errors import ServiceUnreachable
+from engine.core.held import Held
 from engine.core.layout import Layout
-from engine.core.placement import Held, Placement
+from engine.core.placement import Placement
 from engine.host.paths import Paths
 from engine.host.ports import listening_ports
 from engine.host.root import HostRoot

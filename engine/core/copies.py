@@ -50,7 +50,7 @@ def _each(kind: str, count: int | None, machine: Machine) -> list[str]:
             for package in machine.packages
             if any(core.pus & usable for core in machine.cores if core.package == package.os_index)
         ],
-        "gpu": [f"gpu:{gpu.index}" for gpu in machine.gpus],
+        "gpu": [f"gpu:{gpu.index}" for gpu in machine.gpus if gpu.computes],
     }[kind]
     if not places:
         raise CannotPlace(

@@ -255,7 +255,15 @@ def _check_instances(
                 f"count = {instance.count} would put every copy on the one slot {instance.slot!r}",
                 'Use slot = "auto" or slot = "each numa" (each package, each gpu) with count',
             )
-        if instance.cores is not None and slot.kind != "auto":
+        if instance.gpus is not None and slot.kind != "auto":
+            several = ",".join(map(str, range(instance.gpus)))
+            raise mistakes.at(
+                mistakes.said(position, "gpus"),
+                f"gpus = {instance.gpus} says how many an auto slot gets, and the slot of "
+                f"{instance.name} is {instance.slot!r}",
+                f'Leave gpus out, or choose them in the slot: slot = "gpu:{several}"',
+            )
+        if instance.cores is not None and slot.kind not in ("auto", "gpu"):
             where = instance.slot if slot.kind in ("machine", "package", "numa") else "numa:0"
             where = where.partition("/")[0]
             last = instance.cores - 1

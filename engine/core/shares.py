@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from engine.core.cpuset import CpuSet, NodeSet
+from engine.core.cpuset import CpuSet
 from engine.core.topology import Core, Machine
 
 NO_NODE = -1
@@ -22,40 +22,6 @@ def free_cores(machine: Machine, held: Iterable[int]) -> dict[int, list[Core]]:
         if core.pus & machine.pus.usable and not core.pus & taken:
             free.setdefault(home(core), []).append(core)
     return free
-
-
-def node_for(free: Mapping[int, Sequence[Core]], cores: int, near_memory: NodeSet) -> int | None:
-    """The node with most free cores, and at least `cores`; among equals one with memory."""
-    fits = [node for node in free if len(free[node]) >= cores]
-    return max(fits, key=lambda node: (len(free[node]), node in near_memory, -node), default=None)
-
-
-def even_shares(
-    free: Mapping[int, Sequence[Core]], wanted: int, near_memory: NodeSet
-) -> list[tuple[Core, ...]]:
-    """At most `wanted` shares, each inside one NUMA node, the smallest as large as can be.
-
-    Each share in turn joins the node where the shares stay largest; then every node is divided
-    among its own without a rest. Fewer come back when there are fewer cores than that.
-    """
-    order: list[int] = []
-    counts = dict.fromkeys(free, 0)
-    while len(order) < wanted:
-        roomy = [node for node in free if counts[node] < len(free[node])]
-        if not roomy:
-            break
-        node = max(
-            roomy,
-            key=lambda node: (
-                len(free[node]) / (counts[node] + 1),
-                node in near_memory,
-                -node,
-            ),
-        )
-        counts[node] += 1
-        order.append(node)
-    parts = {node: _divided(free[node], counts[node]) for node in free if counts[node]}
-    return [parts[node].pop(0) for node in order]
 
 
 def gpu_share(
@@ -83,7 +49,8 @@ def gpu_share(
     return tuple(sorted(chosen, key=order.__getitem__))
 
 
-def _divided(cores: Sequence[Core], parts: int) -> list[tuple[Core, ...]]:
+def divided(cores: Sequence[Core], parts: int) -> list[tuple[Core, ...]]:
+    """So many shares, as even as can be, the larger ones first."""
     each, rest = divmod(len(cores), parts)
     shares: list[tuple[Core, ...]] = []
     at = 0

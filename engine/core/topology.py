@@ -104,6 +104,11 @@ class Gpu:
     may_open: bool | None = None
     """Whether this user may open its render node; None on a recorded machine."""
 
+    @property
+    def computes(self) -> bool:
+        """Whether engines are put on it unasked: an Intel card, not a GPU inside a processor."""
+        return self.vendor == "8086" and not self.integrated
+
 
 def shared_bridge(one: Gpu, other: Gpu) -> str | None:
     """The nearest bridge above both GPUs; None where they share no root port.

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from engine.core.codec import to_builtins
 from engine.core.command import SHELL, Command, Setting, shell_line, shown_argv, shown_env
+from engine.core.engine_traits import EngineTraits
 from engine.core.errors import ControlError
+from engine.core.held import Held
 from engine.core.layout import Instance, Layout
-from engine.core.placement import Held, Placement, Refusal, place
+from engine.core.placement import Placement, Refusal, place
 from engine.core.sizing import Needs, size
 from engine.core.topology import Machine
 from engine.drivers.driver import Order
@@ -20,6 +22,15 @@ from engine.drivers.registry import DRIVERS, driver_of
 from engine.host.models import Model, find_model
 from engine.service.launcher import inherited
 
+TRAITS = {
+    name: EngineTraits(
+        driver.device,
+        driver.tensor_parallel,
+        driver.reserve_cores,
+        driver.memory_share or EngineTraits().memory_share,
+    )
+    for name, driver in DRIVERS.items()
+}
 WORKER = Path(__file__).parent.parent / "worker" / "__main__.py"
 
 
@@ -68,8 +79,7 @@ def plan_layout(
                 why=f"the {driver.name} engine has: {', '.join(driver.weight_only)}",
                 do="Correct weight_only, or choose another engine",
             )
-    reserve = {name: driver.reserve_cores for name, driver in DRIVERS.items()}
-    answer = place(machine, layout, held=held, reserve_cores=reserve)
+    answer = place(machine, layout, held=held, traits=TRAITS)
     wishes = {wish.name: wish for wish in answer.wishes}
     refusals = list(answer.refusals)
     planned: list[Planned] = []

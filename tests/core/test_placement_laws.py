@@ -4,9 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.cpuset import CpuSet
+from engine.core.engine_traits import EngineTraits
+from engine.core.held import Held
 from engine.core.layout import Instance, Layout, Ports
 from engine.core.memory_nodes import usable_memory
-from engine.core.placement import Held, place
+from engine.core.placement import place
 from engine.core.topology import Machine
 from tests.machines_by_hand import MACHINES
 
@@ -62,8 +64,11 @@ def whole_cores(machine: Machine, pus: CpuSet) -> CpuSet:
 
 @given(machines, layouts(), held_by_others)
 def test_laws_of_placement(machine: Machine, layout: Layout, held: Held) -> None:
-    plan = place(machine, layout, held=held, reserve_cores={"reserving": 1})
-    assert place(machine, layout, held=held, reserve_cores={"reserving": 1}) == plan
+    plan = place(machine, layout, held=held, traits={"reserving": EngineTraits(reserve_cores=1)})
+    assert (
+        place(machine, layout, held=held, traits={"reserving": EngineTraits(reserve_cores=1)})
+        == plan
+    )
 
     taken = [whole_cores(machine, at.pus) for at in plan.placements]
     taken += [whole_cores(machine, pus) for pus in held.pus.values()]

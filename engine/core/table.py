@@ -1,0 +1,325 @@
+"""Who holds what while a layout is being placed: instances take their seats one by one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.core.auto import Choice, choose_cores, choose_gpus
+from engine.core.core_choice import (
+    counted,
+    leave_reserve,
+    of_kind,
+    preferred,
+    pus_of,
+    warn_of_mixture,
+)
+from engine.core.cpuset import CpuSet
+from engine.core.engine_traits import EngineTraits
+from engine.core.errors import CannotPlace
+from engine.core.gpu_groups import price
+from engine.core.held import Held
+from engine.core.layout import Instance, Ports
+from engine.core.memory_nodes import memory_of
+from engine.core.memory_room import MemoryRoom, Sizes
+from engine.core.port_choice import PortChoice
+from engine.core.shares import free_cores, gpu_share
+from engine.core.slot import Slot, cores_of
+from engine.core.status import MemoryBinding
+from engine.core.strangers import held_pus, holders, on
+from engine.core.topology import Core, Gpu, Machine
+
+_NEAR = {
+    0: "below one PCIe switch",
+    1: "below one PCIe root port",
+    2: "on one NUMA node, with the processor between them",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What one instance got."""
+
+    pus: CpuSet
+    memory: MemoryBinding
+    gpus: tuple[int, ...]
+    port: int
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+class Table:
+    """One machine, while one layout is placed on it."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        held: Held,
+        ports: Ports,
+        wishes: Sequence[Instance],
+        traits: Mapping[str, EngineTraits],
+        sizes: Sizes | None,
+    ) -> None:
+        self._machine = machine
+        self._wishes = wishes
+        self._traits = traits
+        # A core belongs to one instance, with all its SMT siblings.
+        self._holder = {
+            pu: name
+            for name, pus in held.pus.items()
+            for core in machine.cores
+            if core.pus & pus
+            for pu in core.pus
+        }
+        self._strangers = held.strangers
+        self._ports = PortChoice(ports, wishes, held.ports, held.preferred_ports)
+        self._gpu_holder = dict(held.gpus)
+        self._room = MemoryRoom(machine, held, sizes)
+        self._choices: dict[str, Choice] = {}
+
+    def seat(self, wish: Instance) -> Seat:
+        """Places the instance and remembers it. Raises CannotPlace or SlotError."""
+        slot = Slot.parse(wish.slot)
+        reasons: list[str] = []
+        warnings: list[str] = []
+        gpus = self._gpus(wish, slot, reasons, warnings)
+        cores, pus = self._cores(wish, slot, gpus, reasons, warnings)
+        whole = CpuSet(pu for core in cores for pu in core.pus)
+        self._warn_of_strangers(pus, gpus, reasons, warnings)
+        wanted = self._traits_of(wish).reserve_cores
+        pus, cores = leave_reserve(wish.reserve_cores, wanted, pus, cores, reasons)
+        warn_of_mixture(cores, warnings)
+        memory = memory_of(self._machine, wish.memory, cores, reasons, warnings)
+        port = self._ports.choose(wish)
+        if not gpus:
+            self._room.take(wish, memory, reasons, warnings)
+        self._holder.update(dict.fromkeys(whole, wish.name))
+        self._ports.take(port, wish.name)
+        self._gpu_holder.update((gpu.index, wish.name) for gpu in gpus)
+        indexes = tuple(gpu.index for gpu in gpus)
+        return Seat(pus, memory, indexes, port, tuple(reasons), tuple(warnings))
+
+    # GPUs
+
+    def _gpus(
+        self, wish: Instance, slot: Slot, reasons: list[str], warnings: list[str]
+    ) -> tuple[Gpu, ...]:
+        traits = self._traits_of(wish)
+        if slot.kind == "auto" and self.wants_gpus(wish):
+            indexes = CpuSet(self._choice(wish, reasons).gpus)
+        elif slot.kind == "gpu":
+            cores_of(slot, self._machine)
+            indexes = slot.indexes
+        elif traits.device == "gpu":
+            raise CannotPlace(
+                f"the {wish.engine} engine computes on GPUs, and slot {slot} names none",
+                'Write slot = "gpu:0" (more for tensor parallel), or "auto"',
+            )
+        else:
+            return ()
+        if traits.device == "cpu":
+            raise CannotPlace(
+                f"the {wish.engine} engine computes on CPUs, and would hold GPU {indexes} unused",
+                'Choose a slot on CPUs such as "numa:0", or an engine that has Intel GPUs',
+            )
+        taken = {index: self._gpu_holder[index] for index in indexes if index in self._gpu_holder}
+        if taken:
+            who = " and ".join(f"GPU {index} is held by {name}" for index, name in taken.items())
+            raise CannotPlace(who, "Choose a free GPU, or stop that instance")
+        gpus = tuple(gpu for gpu in self._machine.gpus if gpu.index in indexes)
+        if len(gpus) > 1:
+            if not traits.tensor_parallel:
+                raise CannotPlace(
+                    f"the {wish.engine} engine cannot split a model over {len(gpus)} GPUs",
+                    'Write one replica a GPU: slot = "each gpu"',
+                )
+            self._tell_nearness(gpus, reasons, warnings)
+        self._room.check_gpus(wish, gpus, traits.memory_share, reasons)
+        if len(gpus) > 1 and self._room.fits_one(wish, gpus[0], traits.memory_share):
+            warnings.append(
+                f"the model fits one card: {len(gpus)} often answer sooner but write slower; "
+                "measure one against all, or run a replica on each"
+            )
+        return gpus
+
+    def _tell_nearness(self, gpus: Sequence[Gpu], reasons: list[str], warnings: list[str]) -> None:
+        far = price(gpus)
+        which = ", ".join(str(gpu.index) for gpu in gpus)
+        models = sorted({gpu.name or gpu.device or "unknown" for gpu in gpus})
+        if len(models) > 1:
+            warnings.append(f"different cards ({', '.join(models)}): all wait for the slowest")
+        if far in _NEAR:
+            reasons.append(f"GPU {which} are {_NEAR[far]}")
+            return
+        nodes = {gpu.numa_node for gpu in gpus}
+        if None in nodes:
+            warnings.append(
+                f"firmware does not tell where GPU {which} are: each layer's exchange may cross "
+                "NUMA nodes"
+            )
+            return
+        costs = [self._machine.distance(a or 0, b or 0) for a in nodes for b in nodes if a != b]
+        told = [cost for cost in costs if cost is not None]
+        away = f" (distance {max(told)} against 10 at home)" if told else ""
+        warnings.append(
+            f"GPU {which} are on different NUMA nodes{away}: each layer's exchange crosses the "
+            "interconnect"
+        )
+
+    def wants_gpus(self, wish: Instance) -> bool:
+        """Whether an `auto` wish is for GPUs."""
+        return wish.gpus is not None or self._traits_of(wish).device == "gpu"
+
+    # Cores
+
+    def _cores(
+        self,
+        wish: Instance,
+        slot: Slot,
+        gpus: Sequence[Gpu],
+        reasons: list[str],
+        warnings: list[str],
+    ) -> tuple[tuple[Core, ...], CpuSet]:
+        if slot.kind == "pu":
+            return self._named_pus(slot, reasons, warnings)
+        where = str(slot)
+        if gpus:
+            indexes = CpuSet(gpu.index for gpu in gpus)
+            where = f"gpu:{indexes}"
+            cores = self._near_gpus(wish, indexes, where, reasons)
+        elif slot.kind == "auto":
+            cores = self._choice(wish, reasons).cores
+        else:
+            cores = self._of_place(wish, slot, reasons)
+        return cores, pus_of(wish, cores, self._machine, where, reasons)
+
+    def _of_place(self, wish: Instance, slot: Slot, reasons: list[str]) -> tuple[Core, ...]:
+        named = cores_of(slot, self._machine)
+        usable = self._machine.pus.usable
+        lost = tuple(core for core in named if not core.pus & usable)
+        one_by_one = slot.cores is not None or slot.kind == "core"
+        if lost and one_by_one:
+            raise CannotPlace(
+                f"{slot} needs PU {_pus(lost)}, outside the PUs that we may use ({usable})",
+                "Choose usable cores: `slotdeck topo` lists them",
+            )
+        cores = tuple(core for core in named if core.pus & usable)
+        if not cores:
+            raise CannotPlace(
+                f"{slot} has no PU that we may use (usable: {usable or 'none'})",
+                "Choose a slot with cores: `slotdeck topo` lists them",
+            )
+        cores = of_kind(wish, cores, str(slot), named=one_by_one, reasons=reasons)
+        self._refuse_taken(_pus(cores), str(slot))
+        if lost:
+            reasons.append(f"{counted(len(lost))} of {slot} outside the PUs that we may use")
+        return cores
+
+    def _near_gpus(
+        self, wish: Instance, indexes: CpuSet, slot: str, reasons: list[str]
+    ) -> tuple[Core, ...]:
+        nodes = {gpu.numa_node for gpu in self._machine.gpus if gpu.index in indexes}
+        told = CpuSet(node for node in nodes if node is not None)
+        where = f"NUMA node {told}, the node of GPU {indexes}"
+        if None in nodes:
+            where = "any NUMA node, because firmware does not tell the GPU's"
+        cores: tuple[Core, ...] = ()
+        # Where strangers sit on all of the node's cores, near to the GPU still is better than far.
+        for avoided in (held_pus(self._strangers), CpuSet()):
+            free = free_cores(self._machine, {*self._holder, *avoided})
+            if wish.cores is None:
+                cores = gpu_share(self._machine, indexes, self._gpu_holder, free)
+            else:
+                near = [core for node in told or free for core in free.get(node, ())]
+                cores = preferred(near, wish.cores) if len(near) >= wish.cores else ()
+            if cores:
+                break
+        if not cores:
+            enough = "no core" if wish.cores is None else f"fewer than {counted(wish.cores)}"
+            raise CannotPlace(
+                f"{slot} takes cores from {where}, and {enough} that we may use is free there",
+                "Leave cores free there: give the other instances fewer, e.g. numa:0/core:0-7",
+            )
+        reasons.append(f"cores from {where}")
+        return of_kind(wish, cores, slot, named=False, reasons=reasons)
+
+    def _named_pus(
+        self, slot: Slot, reasons: list[str], warnings: list[str]
+    ) -> tuple[tuple[Core, ...], CpuSet]:
+        cores = cores_of(slot, self._machine)
+        usable = self._machine.pus.usable
+        if beyond := slot.indexes - usable:
+            raise CannotPlace(
+                f"{slot} needs PU {beyond}, outside the PUs that we may use ({usable})",
+                "Choose usable PUs: `slotdeck topo` lists them",
+            )
+        self._refuse_taken(slot.indexes, str(slot))
+        reasons.append(f"{slot}: the PUs that the layout names")
+        if len(slot.indexes) > len(cores):
+            warnings.append(
+                f"{len(slot.indexes)} PUs share {counted(len(cores))}: SMT siblings compete"
+            )
+        return cores, slot.indexes
+
+    def _refuse_taken(self, pus: CpuSet, slot: str) -> None:
+        holding: dict[str, set[int]] = {}
+        for pu in pus:
+            if pu in self._holder:
+                holding.setdefault(self._holder[pu], set()).add(pu)
+        if holding:
+            who = " and ".join(f"{name} (PU {CpuSet(held)})" for name, held in holding.items())
+            raise CannotPlace(
+                f"{slot} overlaps {who}",
+                "Give each instance cores of its own, e.g. numa:0/core:0-7 and numa:0/core:8-15",
+            )
+
+    # auto and strangers
+
+    def _choice(self, wish: Instance, reasons: list[str]) -> Choice:
+        """The answer to an `auto` wish, made together with all others of its sort."""
+        if wish.name not in self._choices:
+            gpus = self.wants_gpus(wish)
+            autos = [
+                one
+                for one in self._wishes
+                if Slot.parse(one.slot).kind == "auto" and self.wants_gpus(one) == gpus
+            ]
+            if gpus:
+                taken = {*self._gpu_holder, *(i for each in self._strangers for i in each.gpus)}
+                answer = choose_gpus(self._machine, autos, taken, self._room, self._traits)
+            else:
+                held = {*self._holder, *held_pus(self._strangers)}
+                answer = choose_cores(self._machine, autos, held, self._room)
+            self._choices.update(answer)
+        choice = self._choices[wish.name]
+        # Each step asks for its part; the reasons are told once.
+        reasons.extend(reason for reason in choice.reasons if reason not in reasons)
+        if choice.refused is not None:
+            raise choice.refused
+        return choice
+
+    def _warn_of_strangers(
+        self,
+        pus: CpuSet,
+        gpus: Sequence[Gpu],
+        reasons: list[str],
+        warnings: list[str],
+    ) -> None:
+        here = on(self._strangers, pus=pus)
+        if here:
+            warnings.append(
+                f"PU {held_pus(here) & pus} is also held by {holders(here)}: both will be slower"
+            )
+        elif self._strangers:
+            elsewhere = on(self._strangers, pus=self._machine.pus.usable)
+            if elsewhere:
+                taken = held_pus(elsewhere) & self._machine.pus.usable
+                reasons.append(f"PU {taken} left to {holders(elsewhere)}")
+        busy = on(self._strangers, gpus=[gpu.index for gpu in gpus])
+        if busy:
+            warnings.append(f"a GPU of this slot is also held by {holders(busy)}")
+
+    def _traits_of(self, wish: Instance) -> EngineTraits:
+        return self._traits.get(wish.engine, EngineTraits())
+
+
+def _pus(cores: Sequence[Core]) -> CpuSet:
+    return CpuSet(pu for core in cores for pu in core.pus)
