@@ -31,7 +31,12 @@ def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
         values = to_builtins(machine)
         del values["live"]
         values["memory_bytes"] = machine.total_memory_bytes
-        values["strangers"] = None if strangers is None else to_builtins(strangers)
+        if strangers is not None:
+            values["strangers"] = to_builtins(strangers)
+        for core in values["cores"]:
+            # All cores have it or none: most machines prefer no core to another.
+            if core["highest_perf"] is None:
+                del core["highest_perf"]
         print_json({"schema": "slotdeck.topo/1", **values})
         return 0
     # A terminal of another encoding would not show the frames, and Python would not print them.

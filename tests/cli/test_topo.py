@@ -20,6 +20,7 @@ from engine.core.strangers import Stranger
 from engine.core.synthetic import parse_synthetic
 from engine.core.topology import Missing
 from tests.cli.conftest import Said
+from tests.kernel_files import ONLINE, cpu, tree
 from tests.machines_by_hand import MACHINES, gpu, largest, narrowed, server, uneven
 
 SERVER_160 = """\
@@ -239,9 +240,23 @@ def test_strangers_of_this_machine_and_not_our_own(
 
 def test_of_another_machine_nobody_can_be_seen(say: Callable[..., Said]) -> None:
     told = json.loads(say("topo", "--json", "--synthetic", "core:2").out)
-    assert told["strangers"] is None
-    assert [core["highest_perf"] for core in told["cores"]] == [None, None]
+    assert "strangers" not in told
     assert "held by" not in say("topo", "--synthetic", "core:2").out
+
+
+@pytest.mark.parametrize("ranks", [("36", "46"), ("36", "36")])
+def test_ranks_of_cores_are_told_where_they_differ(
+    say: Callable[..., Said], tmp_path: Path, ranks: tuple[str, str]
+) -> None:
+    files: dict[str, str | bytes] = {ONLINE: "0-1\n"}
+    for pu, rank in enumerate(ranks):
+        files |= cpu(pu, str(pu), core=str(pu))
+        files[f"sys/devices/system/cpu/cpu{pu}/acpi_cppc/highest_perf"] = f"{rank}\n"
+    root = tree(tmp_path / "machine", files).path
+    cores = json.loads(say("topo", "--json", "--root", str(root)).out)["cores"]
+    told = [core.get("highest_perf") for core in cores]
+    assert told == ([36, 46] if len(set(ranks)) > 1 else [None, None])
+    assert ("▲ core 1" in say("topo", "--root", str(root)).out) == (len(set(ranks)) > 1)
 
 
 words = st.text("abc, ", max_size=30)
