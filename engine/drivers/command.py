@@ -3,9 +3,10 @@
 import re
 from collections.abc import Mapping
 
-from engine.core.command import Command
+from engine.core.command import LAYOUT, Command
 from engine.core.errors import LayoutError
-from engine.drivers.driver import DTYPES, VLLM_METRICS, Conflict, Device, Order, flags
+from engine.drivers.driver import DTYPES, VLLM_METRICS, Conflict, Device, Order
+from engine.drivers.flags import with_args, written
 
 
 class CommandDriver:
@@ -24,6 +25,7 @@ class CommandDriver:
     ready_timeout_s = 300.0
     stop_grace_s = 10.0
     needs_model = False
+    downloads = True
     api_key_variable: str | None = None
     weight_only: tuple[str, ...] = ("none",)
 
@@ -45,5 +47,11 @@ class CommandDriver:
         }
         # In one go: a model's name that looks like a place stays as it is.
         place = re.compile("|".join(map(re.escape, places)))
-        argv = (place.sub(lambda found: places[found[0]], word) for word in instance.command)
-        return Command((*argv, *flags(instance.args)))
+        filled = [place.sub(lambda found: places[found[0]], word) for word in instance.command]
+        words, sources = written(with_args((), instance.args))
+        from_slot = f"{LAYOUT}, its places filled from the slot"
+        template = (
+            LAYOUT if word == before else from_slot
+            for word, before in zip(filled, instance.command, strict=True)
+        )
+        return Command((*filled, *words), argv_sources=(*template, *sources))

@@ -2,12 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Literal, Protocol
 
 from engine.core.command import Command
-from engine.core.layout import Instance, Scalar
+from engine.core.cpuset import CpuSet
+from engine.core.errors import LayoutError
+from engine.core.layout import Instance
 from engine.core.metrics import MetricNames
 from engine.core.placement import Placement
+from engine.core.topology import Gpu
+from engine.drivers.flags import plain_name
 
 Device = Literal["cpu", "gpu", "any"]
 DTYPES = ("auto", "float32", "float16", "bfloat16")
@@ -28,7 +33,7 @@ VLLM_METRICS = MetricNames(
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Everything that a driver needs to write a command line."""
+    """Everything that a driver needs to write a command line; what it is not told is unknown."""
 
     instance: Instance
     placement: Placement
@@ -40,6 +45,25 @@ class Order:
     """The engine's own Python interpreter."""
     worker: str
     """Path of our worker program."""
+    cards: tuple[Gpu, ...] = ()
+    """The placement's GPUs."""
+    gpu_mask: str | None = None
+    """ZE_AFFINITY_MASK (see level_zero.affinity_mask); None: the GPUs' own indexes."""
+    nodes: tuple[CpuSet, ...] = ()
+    """The placement's PUs by NUMA node, in the order of the nodes."""
+    kv_bytes: int | None = None
+    """What the KV cache needs with every sequence at full length."""
+    cpu_model: str | None = None
+    """`model name` of /proc/cpuinfo."""
+    cpu_flags: frozenset[str] | None = None
+    """`flags` of /proc/cpuinfo."""
+    path: str = ""
+    """PATH that the engine would inherit."""
+
+    @property
+    def has_local_model(self) -> bool:
+        """Whether the model is a directory here, so that nothing needs to be downloaded."""
+        return self.model.startswith("/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +98,49 @@ class Driver(Protocol):
     ready_timeout_s: float
     stop_grace_s: float
     needs_model: bool
-    """Whether `model` must name something that exists here."""
+    """Whether `model` must name something: a directory here, or a hub id where it `downloads`."""
+    downloads: bool
+    """Whether it takes a hub id and fetches the model itself."""
     api_key_variable: str | None
     """The variable from which the engine takes the API key that it will ask for."""
     weight_only: tuple[str, ...]
     """The low-bit forms of weights that it has; the first is what `none` means."""
 
     def command(self, order: Order) -> Command:
-        """The exact command line and environment for this placement."""
+        """The exact command line and environment for this placement. Raises LayoutError where
+        the layout asks for what this engine cannot be given."""
         ...
 
 
-def flags(arguments: Mapping[str, Scalar]) -> tuple[str, ...]:
-    """A layout's `args` as engine flags: `max-model-len = 2048` is `--max-model-len 2048`."""
-    words: list[str] = []
-    for name, value in arguments.items():
-        if value is False:
-            continue
-        words.append(f"--{name}")
-        if value is not True:
-            words.append(str(value))
-    return tuple(words)
+def check_settings(
+    driver: Driver, instance: Instance, *, aliases: Mapping[str, str] | None = None
+) -> None:
+    """Raises LayoutError for a dtype that the engine does not have, and for the first flag or
+    variable that cannot stand beside our placement."""
+    if instance.dtype not in driver.dtypes:
+        raise LayoutError(
+            what=f"Instance {instance.name} cannot have dtype = {instance.dtype!r}",
+            why=f"the {driver.name} engine has: {', '.join(driver.dtypes)}",
+            do="Correct dtype, or choose another engine",
+        )
+    found = [
+        (f"args.{written}", driver.refused_args[name])
+        for written in instance.args
+        if (name := plain_name(written, aliases or {}).removeprefix("no-")) in driver.refused_args
+    ]
+    found += [
+        (f"env.{name}", driver.refused_env[name])
+        for name in instance.env
+        if name in driver.refused_env
+    ]
+    for setting, conflict in found:
+        raise LayoutError(
+            what=f"Instance {instance.name} cannot have {setting}",
+            why=conflict.why,
+            do=conflict.do,
+        )
+
+
+def beside(python: str, program: str) -> str:
+    """The program that is installed beside an interpreter; its bare name beside a bare one."""
+    return str(PurePosixPath(python).with_name(program)) if "/" in python else program

@@ -6,10 +6,21 @@ from engine.core.errors import LayoutError
 from engine.drivers.command import CommandDriver
 from engine.drivers.driver import Driver
 from engine.drivers.ipex import IpexDriver
+from engine.drivers.ipex_llm import IpexLlmDriver
 from engine.drivers.torch import TorchDriver
+from engine.drivers.vllm_cpu import VllmCpuDriver
+from engine.drivers.vllm_xpu import VllmXpuDriver
 
 DRIVERS: dict[str, Driver] = {
-    driver.name: driver for driver in (TorchDriver(), IpexDriver(), CommandDriver())
+    driver.name: driver
+    for driver in (
+        TorchDriver(),
+        IpexDriver(),
+        VllmCpuDriver(),
+        VllmXpuDriver(),
+        IpexLlmDriver(),
+        CommandDriver(),
+    )
 }
 
 

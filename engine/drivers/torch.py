@@ -2,8 +2,19 @@
 
 from collections.abc import Mapping
 
-from engine.core.command import Command, Setting
-from engine.drivers.driver import DTYPES, VLLM_METRICS, Conflict, Device, Order, flags
+from engine.core.command import LAYOUT, PLACEMENT, Command, Setting
+from engine.drivers.driver import (
+    DTYPES,
+    VLLM_METRICS,
+    Conflict,
+    Device,
+    Order,
+    check_settings,
+)
+from engine.drivers.flags import Flag, with_args, written
+from engine.drivers.profiles import profile_of
+
+_OWN_KEY = "it has a key of its own in the layout"
 
 
 class TorchDriver:
@@ -14,7 +25,19 @@ class TorchDriver:
     tensor_parallel = False
     memory_share: float | None = None
     dtypes: tuple[str, ...] = DTYPES
-    refused_args: Mapping[str, Conflict] = {}
+    refused_args: Mapping[str, Conflict] = {
+        "model": Conflict(_OWN_KEY, "Write model = … under [[instance]]"),
+        "host": Conflict(_OWN_KEY, 'Write host = "0.0.0.0" under [[instance]]'),
+        "port": Conflict(_OWN_KEY, "Write port = 8001 under [[instance]]"),
+        "trust-remote-code": Conflict(
+            "it lets a model run its own code, so the layout says it where it is seen",
+            "Write trust_remote_code = true under [[instance]]",
+        ),
+        "served-model-name": Conflict(
+            "slotdeck asks the engine for the model by the name it gave it", "Leave it out"
+        ),
+        "engine": Conflict(_OWN_KEY, 'Write engine = "torch" or "ipex" under [[instance]]'),
+    }
     refused_env: Mapping[str, Conflict] = {}
     metric_names = VLLM_METRICS
     health_path = "/health"
@@ -22,36 +45,42 @@ class TorchDriver:
     ready_timeout_s = 300.0
     stop_grace_s = 15.0
     needs_model = True
+    downloads = False
     api_key_variable: str | None = "SLOTDECK_API_KEY"
     weight_only: tuple[str, ...] = ("none", "int8")
 
     def command(self, order: Order) -> Command:
         """`python worker --model DIR --port N …`, with as many threads as PUs."""
         instance, placement = order.instance, order.placement
+        check_settings(self, instance)
+        source = f"driver: {self.name}"
         threads = str(len(placement.pus))
         grace = instance.stop_grace_s if instance.stop_grace_s is not None else self.stop_grace_s
-        argv = (
-            order.python,
-            "-u",
-            order.worker,
-            *("--model", order.model),
-            *("--served-model-name", order.served_name),
-            *("--host", instance.host),
-            *("--port", str(placement.port)),
-            *("--engine", self.name),
-            *("--dtype", instance.dtype),
-            *("--weight-only", instance.weight_only),
-            *("--threads", threads),
-            # The worker gives up its requests a little before we would kill it.
-            *("--grace-s", f"{max(0.0, grace - 2.0):g}"),
-            *(("--trust-remote-code",) if instance.trust_remote_code else ()),
-            *flags(instance.args),
+        own = (
+            Flag("model", order.model, LAYOUT),
+            Flag(
+                "served-model-name", order.served_name, f"{source}: the model's name in requests"
+            ),
+            Flag("host", instance.host, LAYOUT),
+            Flag("port", str(placement.port), PLACEMENT),
+            Flag("engine", self.name, LAYOUT),
+            Flag("dtype", instance.dtype, LAYOUT),
+            Flag("weight-only", instance.weight_only, LAYOUT),
+            Flag("threads", threads, f"{source}: one thread per PU of the slot"),
+            Flag(
+                "grace-s",
+                f"{max(0.0, grace - 2.0):g}",
+                f"{source}: gives up its requests a little before we would kill it",
+            ),
+            Flag("trust-remote-code", instance.trust_remote_code, LAYOUT),
         )
-        source = f"driver: {self.name}"
+        words, sources = written(with_args(own, instance.args))
         env = {
             "OMP_NUM_THREADS": Setting(threads, f"{source}: one thread per PU of the slot"),
             "OMP_PROC_BIND": Setting("close", f"{source}: threads stay on their PU"),
             "HF_HUB_OFFLINE": Setting("1", f"{source}: a start downloads nothing"),
             "TOKENIZERS_PARALLELISM": Setting("false", f"{source}: no threads beside the slot"),
+            **profile_of(self.name, order, tensor_parallel=1),
         }
-        return Command(argv, env)
+        program = (order.python, "-u", order.worker)
+        return Command((*program, *words), env, (source,) * len(program) + sources)

@@ -166,7 +166,7 @@ def with_lines(*lines: str) -> str:
         ),
         (
             'schema = 1\n[defaults]\nengine = "x"\n[[instance]]\nname = "a"',
-            *(3, "'x' is not a value of engine", "It may be: torch, ipex, command"),
+            *(3, "'x' is not a value of engine", "It may be: torch, ipex, vllm-cpu, vllm-xpu, ipex-llm, command"),
         ),
         ('schema = 1\n[defaults]\nname = "x"', 3, "'name' is not a key of [defaults]", "hold"),
         (

@@ -2,28 +2,11 @@
 
 import pytest
 
-from engine.core.cpuset import CpuSet
 from engine.core.errors import LayoutError
-from engine.core.layout import Instance, Scalar
-from engine.core.placement import Placement
-from engine.core.status import MemoryBinding
-from engine.drivers.driver import DTYPES, Order, flags
+from engine.core.layout import Instance
+from engine.drivers.driver import DTYPES
 from engine.drivers.registry import DRIVERS, driver_of
-
-
-def order(wish: Instance, *, model: str = "/models/m", gpus: tuple[int, ...] = ()) -> Order:
-    placement = Placement(
-        instance=wish.name,
-        engine=wish.engine,
-        slot="numa:1",
-        pus=CpuSet.parse("8-11"),
-        memory=MemoryBinding("bind", "1"),
-        gpus=gpus,
-        tensor_parallel=max(1, len(gpus)),
-        port=8002,
-        reasons=(),
-    )
-    return Order(wish, placement, model, "served", "/opt/bin/python", "/lib/worker.py")
+from tests.drivers.orders import order
 
 
 def pairs(argv: tuple[str, ...]) -> dict[str, str]:
@@ -69,6 +52,8 @@ def test_a_template_is_filled_once_and_word_by_word() -> None:
         args={"verbose": True},
     )
     command = driver_of("command").command(order(wish, model="{port} $(ls)", gpus=(0, 1)))
+    assert command.argv_sources[0] == command.argv_sources[-1] == "layout"
+    assert command.argv_sources[1] == "layout, its places filled from the slot"
     assert command.argv == (
         *("srv", "{port} $(ls):8002", "--cpus=8-11", "0,1", "2", '{"json": 1}', "{x}"),
         "--verbose",
@@ -80,26 +65,11 @@ def test_without_a_template_there_is_nothing_to_start() -> None:
         driver_of("command").command(order(Instance(name="a", engine="command")))
 
 
-def test_arguments_become_flags() -> None:
-    arguments: dict[str, Scalar] = {
-        "a": 1,
-        "b": True,
-        "c": False,
-        "d-e": "x y",
-        "f": 0.5,
-        "g": 0,
-        "h": "",
-    }
-    assert flags(arguments) == (
-        *("--a", "1", "--b", "--d-e", "x y", "--f", "0.5", "--g", "0", "--h", ""),
-    )
-
-
 def test_an_unknown_engine_names_the_nearest() -> None:
     with pytest.raises(LayoutError) as caught:
         driver_of("pytorch")
     assert "Did you mean 'torch'?" in caught.value.do
-    assert "torch, ipex, command" in caught.value.why
+    assert "torch, ipex, vllm-cpu, vllm-xpu, ipex-llm, command" in caught.value.why
 
 
 @pytest.mark.parametrize("name", sorted(DRIVERS))
