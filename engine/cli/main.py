@@ -16,6 +16,7 @@ VERBS = {
     "topo": "draw the machine: packages, NUMA nodes, cores, what may be used",
     "gather": "record this machine for a bug report, a test, or planning elsewhere",
     "plan": "say what a layout would do: placements, reasons, commands; starts nothing",
+    "export": "write the same placement for bash, systemd, compose or haproxy",
     "up": "make what runs equal to a layout file and wait until it is ready",
     "down": "stop instances",
     "status": "show the instances and how they do",
