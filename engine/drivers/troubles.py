@@ -126,12 +126,16 @@ TROUBLES: tuple[Trouble, ...] = (
         source="vLLM 0.32 kernels/linear/scaled_mm/cpu.py",
     ),
     Trouble(
-        ("vllm-cpu", "ipex-llm"),
+        ("vllm-cpu",),
         refuse=True,
-        when=lambda order: _on_cpu(order) and _world(order) not in _SHM_RANKS,
-        why="on CPUs vLLM splits a model into 2, 3, 4 or 8 ranks and no other number",
+        # Without AVX-512 ranks meet through gloo, which takes any number.
+        when=lambda order: (
+            (vllm.size_of(order.instance, "tensor-parallel-size") or 1) not in _SHM_RANKS
+            and not _lacks(order, "avx512f")
+        ),
+        why="on CPUs vLLM adds up over 2, 3, 4 or 8 ranks and no other number",
         do='Run a replica on each NUMA node instead: slot = "each numa"',
-        source="vLLM csrc/cpu/shm.cpp; Intel's optimization-zone guide says so of 6",
+        source="vLLM 0.32.0's _C_AVX512, csrc/cpu/shm.cpp; of 6 also Intel's guide",
     ),
     Trouble(
         ("vllm-cpu", "ipex-llm"),

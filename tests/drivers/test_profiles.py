@@ -207,6 +207,7 @@ def test_warnings(one: Order, word: str) -> None:
         ask("vllm-cpu", weight_only="fp8"),
         ask("vllm-cpu", nodes=("0-1", "2-3"), args={"tp": 2}),
         ask("vllm-cpu", nodes=("0-1", "2-3"), args={"tp": 3}),
+        ask("vllm-cpu", nodes=("0-5",), args={"tp": 6}, flags=AVX2),
         ask("ipex-llm", weight_only="fp8", cards=(A770, A770)),
         ask("ipex-llm", weight_only="sym_int4"),
         ask("vllm-xpu", cards=(B60, B60)),
