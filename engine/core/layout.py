@@ -269,8 +269,8 @@ def _check_instances(
             last = instance.cores - 1
             raise mistakes.at(
                 mistakes.said(position, "cores"),
-                f"cores = {instance.cores} says how many an auto slot gets, and the slot of "
-                f"{instance.name} is {instance.slot!r}",
+                f"cores = {instance.cores} says how many an auto or gpu slot gets, and the slot "
+                f"of {instance.name} is {instance.slot!r}",
                 f"Leave cores out, or choose them in the slot: {where}/core:0-{last}",
             )
         if instance.engine == "command" and not instance.command:

@@ -20,6 +20,7 @@ class PortChoice:
         self._taken = dict(taken)
         self._kept = kept
         self._named = {one.port: one.name for one in reversed(wishes) if one.port}
+        self._ending = frozenset(kept.values())
         names = {one.name for one in wishes}
         self._theirs = {port: name for name, port in kept.items() if name in names}
 
@@ -38,16 +39,17 @@ class PortChoice:
             return kept
         # Those that others of this layout want to keep are theirs; those of instances that the
         # layout ends are only free once they have ended, so they come last.
-        free = [
-            port
-            for port in range(self._range.first, self._range.last + 1)
-            if port not in self._taken
-            and port not in self._named
-            and self._theirs.get(port, wish.name) == wish.name
-        ]
-        if free:
-            ending = set(self._kept.values())
-            return min(free, key=lambda port: (port in ending, port))
+        later: int | None = None
+        for port in range(self._range.first, self._range.last + 1):
+            if port in self._taken or port in self._named:
+                continue
+            if self._theirs.get(port, wish.name) != wish.name:
+                continue
+            if port not in self._ending:
+                return port
+            later = later or port
+        if later is not None:
+            return later
         raise CannotPlace(
             f"no port is free in {self._range.first}-{self._range.last}",
             "Widen [ports] in the layout",

@@ -27,6 +27,8 @@ from engine.core.status import MemoryBinding
 from engine.core.strangers import held_pus, holders, on
 from engine.core.topology import Core, Gpu, Machine
 
+GPU_CORES = 4
+"""For each GPU, where instances on cores want the rest: to feed it, and for tokens and text."""
 _NEAR = {
     0: "below one PCIe switch",
     1: "below one PCIe root port",
@@ -74,6 +76,9 @@ class Table:
         self._gpu_holder = dict(held.gpus)
         self._room = MemoryRoom(machine, held, sizes)
         self._choices: dict[str, Choice] = {}
+        self._on_cores = any(
+            Slot.parse(one.slot).kind == "auto" and not self.wants_gpus(one) for one in wishes
+        )
 
     def seat(self, wish: Instance) -> Seat:
         """Places the instance and remembers it. Raises CannotPlace or SlotError."""
@@ -239,6 +244,10 @@ class Table:
                 "Leave cores free there: give the other instances fewer, e.g. numa:0/core:0-7",
             )
         reasons.append(f"cores from {where}")
+        most = GPU_CORES * len(indexes)
+        if wish.cores is None and len(cores) > most and self._on_cores:
+            cores = preferred(cores, most)
+            reasons.append(f"{GPU_CORES} cores a GPU: the rest is for instances on cores")
         return of_kind(wish, cores, slot, named=False, reasons=reasons)
 
     def _named_pus(

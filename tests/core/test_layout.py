@@ -166,7 +166,11 @@ def with_lines(*lines: str) -> str:
         ),
         (
             'schema = 1\n[defaults]\nengine = "x"\n[[instance]]\nname = "a"',
-            *(3, "'x' is not a value of engine", "It may be: torch, ipex, vllm-cpu, vllm-xpu, ipex-llm, command"),
+            *(
+                3,
+                "'x' is not a value of engine",
+                "It may be: torch, ipex, vllm-cpu, vllm-xpu, ipex-llm, command",
+            ),
         ),
         ('schema = 1\n[defaults]\nname = "x"', 3, "'name' is not a key of [defaults]", "hold"),
         (
@@ -227,7 +231,10 @@ def with_lines(*lines: str) -> str:
         # what does not fit together
         (with_lines('slot = "numa:0"', "count = 2"), 5, "would put every copy on the one", "each"),
         (with_lines('slot = "numa:0"', "cores = 2"), 5, "cores = 2", "numa:0/core:0-1"),
-        (with_lines('slot = "gpu:0"', "cores = 2"), 5, "cores = 2", "numa:0/core:0-1"),
+        (with_lines('slot = "pu:0"', "cores = 2"), 5, "cores = 2", "numa:0/core:0-1"),
+        (with_lines('slot = "gpu:0"', "gpus = 2"), 5, "gpus = 2", 'slot = "gpu:0,1"'),
+        (with_lines('strategy = "spred"'), 4, "strategy", "Did you mean 'spread'?"),
+        (with_lines('core_kind = "p"'), 4, "core_kind", "any, efficiency, performance"),
         (
             'schema = 1\n[defaults]\ncores = 2\n[[instance]]\nname = "a"\nslot = "each numa"',
             *(3, "cores = 2", "Leave cores out"),
