@@ -5,7 +5,9 @@ import shlex
 import shutil
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -167,15 +169,19 @@ def test_instances_with_different_secrets_get_different_references() -> None:
     assert 'export VLLM_API_KEY="$A_VLLM_API_KEY"\n' in bash_script(made)
 
 
-def test_a_mask_counts_from_0_where_only_its_own_gpus_are_seen() -> None:
+def test_a_mask_counts_from_0_only_where_the_other_gpus_cannot_be_opened() -> None:
     driver = {"ZE_AFFINITY_MASK": Setting("1,2", "driver: vllm-xpu")}
-    (one,) = export(subject(gpus=(1, 2), env=driver)).instances
-    assert one.env["ZE_AFFINITY_MASK"].text == "0,1"
-    (one,) = export(subject(gpus=(1, 2), env=asked(ZE_AFFINITY_MASK="1,2"))).instances
-    assert one.env["ZE_AFFINITY_MASK"].text == "1,2"
+    ours = every_form(export(subject(gpus=(1, 2), env=driver)))
+    assert "ZE_AFFINITY_MASK=1,2 " in ours["bash"]
+    assert '"ZE_AFFINITY_MASK=0,1"\n' in ours["systemd"]
+    assert '"ZE_AFFINITY_MASK=0,1"\n' in ours["compose"]
+    theirs = every_form(export(subject(gpus=(1, 2), env=asked(ZE_AFFINITY_MASK="1,2"))))
+    assert '"ZE_AFFINITY_MASK=1,2"\n' in theirs["systemd"]
     hidden = replace(MACHINE, gpus=tuple(replace(gpu, drm_render=None) for gpu in MACHINE.gpus))
-    (one,) = export(subject(gpus=(1, 2), env=driver), machine=hidden).instances
-    assert (one.devices, one.env["ZE_AFFINITY_MASK"].text) == (None, "1,2")
+    unknown = every_form(export(subject(gpus=(1, 2), env=driver), machine=hidden))
+    assert '"ZE_AFFINITY_MASK=1,2"\n' in unknown["systemd"]
+    assert "DevicePolicy" not in unknown["systemd"]
+    assert '      - "/dev/dri"\n' in unknown["compose"]
 
 
 # bash
@@ -255,6 +261,22 @@ def test_every_memory_policy_has_its_words(
     assert (f"NUMAMask={memory[1]}\n" in unit) == bool(memory[1])
     assert "CPUAffinity=0-1,7\n" in unit
     assert ('"numactl"' in compose_file(made)) == (memory[0] != "local")
+
+
+def test_a_refused_memory_policy_is_no_obstacle_where_the_layout_allows_it(
+    printing: tuple[str, str], tmp_path: Path
+) -> None:
+    one = subject(pus="0")
+    one = replace(one, wish=msgspec.structs.replace(one.wish, allow_degraded=True))
+    refusing = "#!/bin/sh\necho refused >&2; exit 1\n"
+    printing_too = '#!/bin/sh\nprintf "%s\\0" taskset "$@"\n'
+    for name, text in (("numactl", refusing), ("taskset", printing_too)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    script = bash_script(export(one))
+    logs, path = printing
+    got = run_parts(script, 0, logs, f"{tmp_path}:{path}")
+    assert got == ["taskset", "-c", "0", "env", "--", "server", "--port", "8001"]
 
 
 # systemd

@@ -152,9 +152,12 @@ def _function(index: int, one: Exported) -> str:
         if word.secret:
             value = "" if word.secret == variable else f'="${word.secret}"'
             lines.append(f"  export {variable}{value}")
+    memory = " ".join(numactl_words(at.memory))
+    # Where the layout allows it, a kernel that refuses the memory policy refuses no start.
+    can = f"{{ $numactl && numactl {memory} true; }}" if one.wish.allow_degraded else "$numactl"
     lines += [
-        f"  local pin=(numactl -C {at.pus} {' '.join(numactl_words(at.memory))})",
-        f"  $numactl || pin=(taskset -c {at.pus})",
+        f"  local pin=(numactl -C {at.pus} {memory})",
+        f"  {can} || pin=(taskset -c {at.pus})",
     ]
     plain = [f"{name}={quote(word.text)}" for name, word in one.env.items() if not word.secret]
     words = [_written(word) for word in one.argv]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from re import fullmatch, sub
 
-from engine.core.command import SHELL, Command, is_secret, shown_argv
+from engine.core.command import LAYOUT, SHELL, Command, is_secret, shown_argv
 from engine.core.cpuset import CpuSet
 from engine.core.layout import Instance
 from engine.core.placement import Placement
@@ -58,10 +58,23 @@ class Exported:
     env: Mapping[str, Word] = field(default_factory=dict)
     devices: tuple[str, ...] | None = ()
     """Its GPUs' render nodes; None where the machine does not tell them all."""
+    counts_gpus: bool = False
+    """Whether ZE_AFFINITY_MASK is ours: GPUs counted among all of the machine."""
 
     @property
     def name(self) -> str:
         return self.wish.name
+
+    @property
+    def confined_env(self) -> Mapping[str, Word]:
+        """The environment where it can open its own GPUs only.
+
+        Level Zero counts the GPUs that it can open, so its own are then the first ones.
+        """
+        mask = self.env[_MASK].text.split(",") if self.counts_gpus and self.devices else []
+        if not mask or not all(index.isdecimal() for index in mask):
+            return self.env
+        return {**self.env, _MASK: Word(",".join(map(str, range(len(mask)))))}
 
     @property
     def stop_grace_ms(self) -> int:
@@ -186,13 +199,7 @@ def _exported(
         Word(prefix, references[name, variable, secret]) if secret else Word(prefix)
         for prefix, variable, secret in _argv(one.command)
     )
-    devices = _devices(one.placement, machine)
     mask = one.command.env.get(_MASK)
-    if devices and mask is not None and mask.source != "layout":
-        # Its own GPUs are all that it may open, so they are counted from 0.
-        seen = mask.value.split(",")
-        if all(index.isdecimal() for index in seen):
-            env[_MASK] = Word(",".join(map(str, range(len(seen)))))
     return Exported(
         wish=one.wish,
         placement=one.placement,
@@ -202,7 +209,8 @@ def _exported(
         folders=one.folders,
         argv=argv,
         env=env,
-        devices=devices,
+        devices=_devices(one.placement, machine),
+        counts_gpus=mask is not None and mask.source not in (LAYOUT, SHELL),
     )
 
 

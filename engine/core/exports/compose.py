@@ -82,7 +82,7 @@ def _service(one: Exported) -> Mapping[str, Yaml]:
         # The image's own entry point would come before the words below.
         "entrypoint": ["numactl", *numactl_words(memory)] if bound else ["env", "--"],
         "command": [_word(word) for word in one.argv],
-        "environment": [_Raw(f"{name}={_word(word)}") for name, word in one.env.items()],
+        "environment": [_Raw(f"{name}={_word(word)}") for name, word in one.confined_env.items()],
         "cpuset": str(at.pus),
         "ports": [f"{_published(one.wish.host)}:{at.port}:{at.port}"],
     }
@@ -93,9 +93,9 @@ def _service(one: Exported) -> Mapping[str, Yaml]:
             {"type": "bind", "source": folder, "target": folder, "read_only": True}
             for folder in one.folders
         ]
-    if one.devices:
-        service["devices"] = list(one.devices)
     if at.gpus:
+        # Where the machine does not tell which render nodes are its own: all GPUs.
+        service["devices"] = list(one.devices or ("/dev/dri",))
         first = (one.devices or ("/dev/dri/renderD128",))[0]
         service["group_add"] = [
             _Raw(f"${{RENDER_GID:?the group that may use the GPUs: stat -c %g {first}}}")

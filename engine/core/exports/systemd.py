@@ -112,7 +112,7 @@ def _service(export: Export, one: Exported, account: str) -> str:
 
 def _environment(one: Exported) -> list[str]:
     lines: list[str] = []
-    own = [name for name, word in one.env.items() if word.secret]
+    own = [name for name, word in one.confined_env.items() if word.secret]
     own += [word.secret for word in one.argv if word.secret and word.secret not in own]
     if own:
         file = f"/etc/slotdeck/{unit_name(one.name).removesuffix('.service')}.env"
@@ -125,7 +125,7 @@ def _environment(one: Exported) -> list[str]:
         lines.append(f"EnvironmentFile={file}".replace("%", "%%"))
     lines += [
         f"Environment={quoted(f'{name}={word.text}')}"
-        for name, word in one.env.items()
+        for name, word in one.confined_env.items()
         if not word.secret
     ]
     return lines
