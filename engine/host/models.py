@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.core.errors import ControlError
+from engine.core.model_tensors import StoredWeights
+from engine.host.safetensors_files import read_weights
 
 BUNDLED = {"smollm2-135m": "SmolLM2-135M-Instruct"}
 
@@ -20,7 +22,9 @@ class Model:
     config: dict[str, object] | None
     """Its config.json, None when it has none that can be read."""
     weights_bytes: int | None
-    """Size of its safetensors files."""
+    """Size of its weights, as their index or the files say."""
+    stored: StoredWeights | None = None
+    """What is known of its weights; None when there are none here."""
 
     @property
     def argument(self) -> str:
@@ -88,5 +92,11 @@ def _described(wished: str, path: Path) -> Model:
         config = json.loads((path / "config.json").read_text())
     except (OSError, ValueError, RecursionError):
         config = None
-    weights = sum(file.stat().st_size for file in path.glob("*.safetensors"))
-    return Model(wished, path, config if isinstance(config, dict) else None, weights or None)
+    stored = read_weights(path)
+    return Model(
+        wished=wished,
+        path=path,
+        config=config if isinstance(config, dict) else None,
+        weights_bytes=stored.size_bytes if stored else None,
+        stored=stored,
+    )

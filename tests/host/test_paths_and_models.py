@@ -97,6 +97,8 @@ def test_a_directory_relative_to_the_layout(
     assert model.argument == str(model.path)
     assert model.config == {"num_hidden_layers": 2}
     assert model.weights_bytes == 15
+    assert model.stored is not None
+    assert "model.safetensors cannot be used: 10 bytes end before" in model.stored.notes[0]
     # What stands in the caller's own directory means nothing to a service elsewhere.
     with pytest.raises(ControlError, match="was not found"):
         find_model("./only-here", base=base, bundled=tmp_path)
@@ -115,6 +117,7 @@ def test_a_bundled_model(tmp_path: Path) -> None:
 def test_a_hub_id_is_left_to_the_engine(tmp_path: Path) -> None:
     model = find_model("owner/name", base=tmp_path, bundled=tmp_path)
     assert (model.argument, model.path, model.config) == ("owner/name", None, None)
+    assert model.stored is None
 
 
 @pytest.mark.parametrize(
