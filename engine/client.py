@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from engine.control import AnswerEnd, AnswerPiece, Change, LogLines, Offer
+from engine.control import AnswerEnd, AnswerPiece, Change, HeldLayout, LogLines, Offer
 from engine.core.codec import to_builtins
 from engine.core.errors import ControlError, ServiceUnreachable
 from engine.core.status import Snapshot
@@ -58,6 +58,10 @@ class ServiceClient:
     async def apply(self, offer: Offer) -> None:
         """Begin what was offered."""
         await self._one("apply", {"id": offer.id}, Done)
+
+    async def layout(self) -> HeldLayout:
+        """What is wished now, to be saved as a layout file."""
+        return await self._one("layout", {}, HeldLayout)
 
     async def log(self, name: str, *, offset: int = -1, limit_bytes: int = 65536) -> LogLines:
         """A piece of an instance's log."""

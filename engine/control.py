@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from engine.core.layout import Instance
 from engine.core.placement import Placement, Refusal
 from engine.core.status import Snapshot
 from engine.core.topology import Machine
@@ -80,6 +81,28 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldWish:
+    """One instance as it is wished now, and where its relative paths start."""
+
+    wish: Instance
+    base: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLayout:
+    """What is wished now, secrets of `env` included, and the file that it came from."""
+
+    wishes: tuple[HeldWish, ...]
+    """Copies one by one, slots in this machine's numbers."""
+    name: str = ""
+    """The layout's own name."""
+    path: str = ""
+    """The file that was applied last; empty where the service does not know it any more."""
+    text: str = ""
+    """That file's text as it was applied."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogLines:
     """A piece of an instance's log."""
 
@@ -134,6 +157,10 @@ class Control(Protocol):
 
         Returns when the change has begun; snapshots show how it goes.
         """
+        ...
+
+    async def layout(self) -> HeldLayout:
+        """What is wished now, to be saved as a layout file."""
         ...
 
     async def log(self, name: str, *, offset: int = -1, limit_bytes: int = 65536) -> LogLines:

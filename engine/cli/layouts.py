@@ -1,4 +1,4 @@
-"""Reading layout files by path, or by the name of a shipped one."""
+"""Layout files as the command line takes them: checked for engines, or shipped ones by name."""
 
 from pathlib import Path
 
@@ -6,32 +6,7 @@ from engine.control import ApplyLayout
 from engine.core.errors import LayoutError
 from engine.core.layout import Layout, parse_layout
 from engine.drivers.registry import DRIVERS
-
-LARGEST_LAYOUT = 1 << 20
-
-
-def read_layout(path: str) -> ApplyLayout:
-    """The file's text with where it stands. Raises LayoutError."""
-    file = Path(path)
-    try:
-        with file.open("rb") as opened:  # may be a pipe, so its size is found by reading
-            data = opened.read(LARGEST_LAYOUT + 1)
-        # Some editors begin a file with a byte order mark, which TOML does not know.
-        text = data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise LayoutError(
-            what=f"{path} cannot be read",
-            why=reason or str(error),
-            do="Check the path and its permissions",
-        ) from None
-    if len(data) > LARGEST_LAYOUT:
-        raise LayoutError(
-            what=f"{path} is not a layout file",
-            why="it is larger than 1 MiB",
-            do="Name a TOML layout file",
-        )
-    return ApplyLayout(name=path, text=text, base=str(file.resolve().parent))
+from engine.layout_files import read_layout as read_layout
 
 
 def checked(change: ApplyLayout) -> Layout:

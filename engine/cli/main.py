@@ -22,6 +22,7 @@ VERBS = {
     "status": "show the instances and how they do",
     "logs": "print an instance's log",
     "move": "place an instance on another slot",
+    "save": "write what runs now into a layout file, keeping its comments",
     "bench": "measure instances or URLs under a steady load",
     "models": "list and prepare the bundled models",
     "service": "look after the background service: status, stop, log",
