@@ -10,6 +10,8 @@ from engine.core.model_parameters import Parameters, count_parameters
 from engine.core.model_quantization import StoredForm, read_stored_form
 from engine.core.topology import Missing
 
+MOST_RANKS = 1024
+"""Splits beyond it are not looked for: a config may claim any number of heads."""
 OTHER_MODALITIES = ("vision_config", "audio_config", "visual", "vision_tower", "speech_config")
 
 
@@ -52,7 +54,7 @@ class ModelShape:
         key_heads = {layer.kv_heads for layer in self.layers if layer.kv_heads}
         return tuple(
             size
-            for size in range(1, self.heads + 1)
+            for size in range(1, min(self.heads, MOST_RANKS) + 1)
             if self.heads % size == 0
             and all(heads % size == 0 or size % heads == 0 for heads in key_heads)
             and all(width % size == 0 for width in self.split_by)

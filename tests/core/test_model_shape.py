@@ -125,6 +125,9 @@ def test_lawful_splits() -> None:
     # Of 40 heads with 8 key heads 5, 10 and 20 do not divide the key heads.
     assert read_shape(models.QWEN25_14B).splits == (1, 2, 4, 8)
     assert read_shape({}).splits is None
+    # As many heads as nobody has are not gone through one by one.
+    many = read_shape({**models.LLAMA_31_8B, "num_attention_heads": 2**31, "head_dim": 1})
+    assert many.splits == (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 def test_the_language_part_of_a_model_that_sees() -> None:
