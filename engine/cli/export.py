@@ -20,8 +20,8 @@ import msgspec
 
 from engine import __version__
 from engine.cli import sources
+from engine.cli.held import held_here
 from engine.cli.layouts import checked, read_layout
-from engine.cli.plan import _held
 from engine.core.command import Command
 from engine.core.errors import ControlError, PlacementRefused, UsageError
 from engine.core.exports.bash import bash_script
@@ -35,7 +35,8 @@ from engine.core.placement import Refusal
 from engine.drivers.registry import driver_of
 from engine.host.models import find_model
 from engine.host.paths import Paths
-from engine.service.planning import WORKER, Planned, Surroundings, plan_layout, served_name
+from engine.service.orders import WORKER, Planned, Surroundings, served_name
+from engine.service.planning import plan_layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def _export(asked: argparse.Namespace, form: str, environment: Mapping[str, str]
     layout = checked(change)
     machine = sources.machine(asked)
     around = Surroundings(environment, Paths.of(environment).models)
-    held = asyncio.run(_held(layout, environment)) if machine.live else None
+    held = asyncio.run(held_here(layout, machine, environment))
     # What runs in a container need not be installed here.
     there = replace(machine, live=False) if form == "compose" else machine
     plan = plan_layout(there, layout, around, base=change.base, held=held)

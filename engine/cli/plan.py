@@ -6,25 +6,24 @@ import shutil
 from collections.abc import Mapping
 
 from engine.cli import sources
+from engine.cli.held import held_here
 from engine.cli.layouts import checked, read_layout
 from engine.cli.text import folded, print_json, shell_lines, size
-from engine.client import connect
-from engine.core.command import shell_words
+from engine.core.command import explain, shell_words
 from engine.core.cpuset import CpuSet
-from engine.core.errors import ServiceUnreachable
-from engine.core.held import Held
-from engine.core.layout import Layout
 from engine.core.placement import Placement
 from engine.host.paths import Paths
-from engine.host.ports import listening_ports
-from engine.host.root import HostRoot
-from engine.service.planning import LayoutPlan, Planned, Surroundings, plan_json, plan_layout
+from engine.service.orders import Planned, Surroundings
+from engine.service.planning import LayoutPlan, plan_json, plan_layout
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's options."""
     parser.add_argument("layout", metavar="LAYOUT", help="a layout file")
     sources.arguments(parser)
+    parser.add_argument(
+        "--explain", action="store_true", help="tell who asked for each flag and variable"
+    )
     parser.add_argument("--json", action="store_true", help="print slotdeck.plan/1")
 
 
@@ -34,30 +33,17 @@ def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     layout = checked(change)
     machine = sources.machine(asked)
     around = Surroundings(environment, Paths.of(environment).models)
-    held = asyncio.run(_held(layout, environment)) if machine.live else None
+    held = asyncio.run(held_here(layout, machine, environment))
     plan = plan_layout(machine, layout, around, base=change.base, held=held)
     if asked.json:
-        print_json(plan_json(plan, layout=layout.name))
+        print_json(plan_json(plan, layout=layout.name, explained=asked.explain))
     else:
-        print(describe(plan, shutil.get_terminal_size().columns))
+        columns = shutil.get_terminal_size().columns
+        print(describe(plan, columns, explained=asked.explain))
     return 3 if plan.refusals else 0
 
 
-async def _held(layout: Layout, environment: Mapping[str, str]) -> Held:
-    """Ports of other programs, and those that our running instances would keep."""
-    try:
-        client = await connect(start=False, environment=environment)
-        running = [one for one in (await client.snapshot()).instances if one.pid and one.port]
-    except ServiceUnreachable:
-        running = []
-    ours = {one.name: one.port for one in running if one.port}
-    named = {wish.port for wish in layout.instances}
-    # A port that the layout names may be held by the very instance that it describes.
-    taken = listening_ports(HostRoot()) - set(ours.values()) - named
-    return Held({}, dict.fromkeys(taken, "a running program"), ours)
-
-
-def describe(plan: LayoutPlan, width: int = 80) -> str:
+def describe(plan: LayoutPlan, width: int = 80, *, explained: bool = False) -> str:
     """The plan in lines; the command may be copied into a shell as it stands."""
     lines: list[str] = []
     for one in plan.planned:
@@ -67,8 +53,11 @@ def describe(plan: LayoutPlan, width: int = 80) -> str:
             lines += folded(f"  because {reason}", width, indent="    ")
         for warning in at.warnings:
             lines += folded(f"  warning: {warning}", width, indent="    ")
-        lines += folded(f"  needs {_needs(one)}", width, indent="    ")
+        for line in _needs(one, explained=explained):
+            lines += folded(f"  {line}", width, indent="    ")
         lines += shell_lines(shell_words(one.command, at.pus, at.memory), width, indent="  ")
+        if explained:
+            lines += _explained(one, width)
     for refusal in plan.refusals:
         lines += _gap(lines)
         lines += folded(f"{refusal.instance}: REFUSED: {refusal.why}", width, indent="  ")
@@ -86,13 +75,27 @@ def _headline(at: Placement) -> str:
     return f"{at.instance}: PU {at.pus}{gpus}, memory {memory}, port {at.port}"
 
 
-def _needs(one: Planned) -> str:
+def _needs(one: Planned, *, explained: bool) -> list[str]:
     needs = one.needs
     if needs.weights_bytes is None and needs.kv_bytes is None:
-        return "– (sizes unknown: the model's files are not here, or not of a known form)"
-    sequences = one.wish.args.get("max-num-seqs", 1)
-    what = "one sequence" if sequences == 1 else f"{sequences} sequences"
-    return (
-        f"{size(needs.weights_bytes)} weights, {size(needs.kv_bytes)} KV cache for {what} of "
-        "full length"
+        nothing = "needs – (sizes unknown: the model's files are not here, or not of a known form)"
+        return [nothing, *(needs.notes if explained else ())]
+    many = "one sequence" if needs.sequences == 1 else f"{needs.sequences} sequences"
+    length = f" of {needs.context:,} tokens" if needs.context else ""
+    whole = (
+        f"needs {size(needs.total_bytes)}: {size(needs.weights_bytes)} weights, "
+        f"{size(needs.kv_bytes)} KV cache for {many}{length}, "
+        f"{size(needs.runtime_bytes)} runtime (an estimate)"
     )
+    if needs.tensor_parallel > 1:
+        whole += f"; {size(needs.per_device_bytes)} on each of {needs.tensor_parallel}"
+    why = needs.notes if explained or needs.total_bytes is None else ()
+    return [whole, *([needs.rule] if needs.rule else []), *why]
+
+
+def _explained(one: Planned, width: int) -> list[str]:
+    lines = ["  where each part comes from:"]
+    for row in explain(one.command):
+        named = f"{row.name}={row.value}" if row.kind == "variable" else f"{row.name} {row.value}"
+        lines += folded(f"    {named.strip()}  ← {row.source}", width, indent="        ")
+    return lines

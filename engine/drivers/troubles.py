@@ -176,7 +176,10 @@ TROUBLES: tuple[Trouble, ...] = (
     Trouble(
         _GPU_ENGINES,
         refuse=True,
-        when=lambda order: any(gpu.driver not in ("i915", "xe") for gpu in order.cards),
+        # Of a made-up card there is nothing to know.
+        when=lambda order: any(
+            gpu.device is not None and gpu.driver not in ("i915", "xe") for gpu in order.cards
+        ),
         why="no driver that Level Zero can use (i915 or xe) is bound to the GPU",
         do="See slotdeck doctor, or lspci -k",
         source="intel/compute-runtime shared/source/os_interface/linux",

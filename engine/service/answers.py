@@ -10,7 +10,7 @@ from engine.core.status import State
 from engine.drivers.openai_api import Finished, stream
 from engine.drivers.openai_events import Piece
 from engine.service.managed import Managed
-from engine.service.planning import served_name
+from engine.service.orders import served_name
 
 _SILENCE_S = 120.0
 

@@ -3,10 +3,13 @@
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from engine.control import (
     ApplyLayout,
     Change,
+    HeldLayout,
+    HeldWish,
     MoveInstance,
     Offer,
     StartInstances,
@@ -24,7 +27,9 @@ from engine.core.topology import Machine
 from engine.host.ports import listening_ports
 from engine.service.loads import Loads
 from engine.service.managed import Managed, known
-from engine.service.planning import Planned, order_of, plan_layout
+from engine.service.neighbours import free_memory, strangers_on
+from engine.service.orders import Planned, order_of
+from engine.service.planning import plan_layout
 from engine.service.supervisor import Supervisor
 
 _OFFERS_KEPT = 32
@@ -56,6 +61,7 @@ class Offers:
         self._statuses = statuses
         self._made: dict[str, _Made] = {}
         self._turn = 0
+        self._applied: ApplyLayout | None = None
 
     def offer(self, change: Change, machine: Machine) -> Offer:
         """What the change would do on this machine; nothing happens yet."""
@@ -114,6 +120,7 @@ class Offers:
             case StopInstances(names=names, forget=forget):
                 self._stop(names, forget=forget)
             case ApplyLayout():
+                self._applied = made.change
                 self._stop(made.offer.stops, forget=True)
             case _:
                 pass
@@ -123,6 +130,16 @@ class Offers:
             layout = made.layout_name or (known.layout if known else "")
             supervisor.start(planned.wish, planned.placement, planned.base, layout)
         await supervisor.saved()
+
+    def layout(self) -> HeldLayout:
+        """What is wished now; after a restart of the service only the layout's name is known."""
+        held = [one for one in self._supervisor.managed.values() if not one.forget]
+        wishes = tuple(HeldWish(one.wish, one.base) for one in held)
+        name = next((one.layout for one in held if one.layout), "")
+        if self._applied is None:
+            return HeldLayout(wishes, name)
+        path = Path(self._applied.base, Path(self._applied.name).name)
+        return HeldLayout(wishes, name, str(path), self._applied.text)
 
     def _stop(self, names: tuple[str, ...], *, forget: bool) -> None:
         for name in names:
@@ -140,6 +157,8 @@ class Offers:
             preferred_ports={
                 one.name: one.placement.port for one in managed.values() if one.active
             },
+            strangers=strangers_on(self._supervisor.root, machine),
+            free_bytes=self._free_bytes(),
         )
         plan = plan_layout(machine, layout, self._supervisor.around, base=change.base, held=held)
         starts, moves, keeps = [], [], []
@@ -229,11 +248,18 @@ class Offers:
                         why=f"{ports[one.placement.port]} listens on it",
                         do="Stop that, or give the instance another port",
                     )
-                planned.append(order_of(wish, one.placement, around, base=base, live=True))
+                planned.append(order_of(wish, one.placement, machine, around, base=base))
                 return
             gpus = {gpu: other.name for other in others for gpu in other.placement.gpus}
             gpus |= {gpu: name for name, at in already for gpu in at.gpus}
-            held = Held(taken, ports, {one.name: one.placement.port}, gpus)
+            held = Held(
+                taken,
+                ports,
+                {one.name: one.placement.port},
+                gpus,
+                strangers_on(self._supervisor.root, machine),
+                self._free_bytes(),
+            )
             alone = Layout(name=one.layout, instances=(wish,))
             plan = plan_layout(machine, alone, around, base=base, held=held)
         except ControlError as error:
@@ -257,6 +283,12 @@ class Offers:
         )
 
     # Helpers
+
+    def _free_bytes(self) -> dict[int, int]:
+        """Free memory, where none of ours runs: what they hold may be free again after."""
+        if any(one.running is not None for one in self._supervisor.managed.values()):
+            return {}
+        return free_memory(self._supervisor.root)
 
     def _strangers_ports(self, ours: set[str]) -> dict[int, str]:
         """Ports that other programs listen on."""

@@ -12,7 +12,7 @@ from engine.host.numa import process_policy
 from engine.host.process import family, read_all, read_stat, thread_affinities
 from engine.host.root import HostRoot
 from engine.service.managed import Managed
-from engine.service.planning import served_name
+from engine.service.orders import served_name
 
 _FIRST_TOKEN_WITHIN_S = 60.0
 

@@ -27,7 +27,7 @@ from engine.service.loads import Loads
 from engine.service.logs import read_log
 from engine.service.managed import known
 from engine.service.offers import Offers
-from engine.service.planning import Surroundings
+from engine.service.orders import Surroundings
 from engine.service.sampler import Sample, Sampler
 from engine.service.snapshots import snapshot, subjects
 from engine.service.supervisor import Supervisor
@@ -230,6 +230,8 @@ class Service:
                 machine = await self._read_machine()
                 await self._offers.apply(str(request.arguments.get("id")), machine)
                 await _send(writer, Done())
+            case "layout":
+                await _send(writer, self._offers.layout())
             case "log":
                 name = str(request.arguments.get("name"))
                 folder = known(self._supervisor.managed, name).folder

@@ -33,6 +33,7 @@ from engine.core.lifecycle import (
 )
 from engine.core.placement import Placement
 from engine.core.status import Happening, State
+from engine.host.machine import read_machine
 from engine.host.paths import Paths
 from engine.host.ports import listening_ports
 from engine.host.process import boot_id
@@ -44,7 +45,7 @@ from engine.service.launcher import LaunchOrder, launch
 from engine.service.ledger import Ledger
 from engine.service.logs import last_line
 from engine.service.managed import Managed
-from engine.service.planning import Surroundings, order_of
+from engine.service.orders import Surroundings, order_of
 from engine.service.processes import kill_leftovers, lives, signal_group
 from engine.service.readiness import differences, wait_until_ready
 
@@ -263,7 +264,8 @@ class Supervisor:
 
     async def _launch(self, managed: Managed) -> None:
         wish, placement = managed.wish, managed.placement
-        planned = order_of(wish, placement, self.around, base=managed.base, live=True)
+        machine = await asyncio.to_thread(read_machine, self.root)
+        planned = order_of(wish, placement, machine, self.around, base=managed.base)
         if placement.port in listening_ports(self.root):
             raise LaunchError(
                 what=f"Instance {managed.name} was not started",

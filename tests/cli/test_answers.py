@@ -184,7 +184,7 @@ def test_plan_json_has_the_keys_of_the_contract(say: Say, home: Path) -> None:
     assert "hf_x" not in said.out
     assert one["shell"].endswith("numactl -C 2-3 -m 1 server --port 8001 --cpus 2-3")
     assert "A='1 2'" in one["shell"]
-    assert set(one["needs"]) == {"weights_bytes", "kv_bytes", "total_bytes"}
+    assert set(one["needs"]) >= {"weights_bytes", "kv_bytes", "total_bytes"}
     assert one["reasons"]
 
 

@@ -1,0 +1,163 @@
+"""The exact command line of one placed wish: model, driver, profile and environment together."""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from engine.core.command import Command, engine_variables, merged
+from engine.core.cpuset import CpuSet
+from engine.core.errors import ControlError
+from engine.core.layout import Instance
+from engine.core.placement import Placement
+from engine.core.sizing import Needs
+from engine.core.topology import Gpu, Machine
+from engine.drivers.driver import Order
+from engine.drivers.level_zero import affinity_mask
+from engine.drivers.registry import driver_of
+from engine.drivers.troubles import troubles
+from engine.host.models import Model, find_model
+from engine.host.processor import Processor, read_processor
+from engine.host.root import HostRoot
+from engine.service.launcher import inherited
+
+WORKER = Path(__file__).parent.parent / "worker" / "__main__.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What planning takes from outside: the user's environment and where models live."""
+
+    environment: Mapping[str, str]
+    bundled_models: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One instance ready to be started."""
+
+    wish: Instance
+    placement: Placement
+    command: Command
+    needs: Needs
+    base: str
+
+
+def order_of(
+    wish: Instance,
+    placement: Placement,
+    machine: Machine,
+    around: Surroundings,
+    *,
+    base: str,
+    needs: Needs | None = None,
+) -> Planned:
+    """The command line of one placed wish. Raises ControlError when it cannot run here; on a
+    machine that is not this one, models and engines need not exist here."""
+    driver = driver_of(wish.engine)
+    live = machine.live
+    needs = needs or Needs()
+    model = _model(wish, around, base=base, required=driver.needs_model and live)
+    if live and wish.engine == "torch" and wish.python is None and find_spec("torch") is None:
+        raise ControlError(
+            what="The torch engine is not installed",
+            why=f"{sys.executable} has no torch",
+            do="Run pip install 'slotdeck[torch]', or name an interpreter that has it: python = …",
+        )
+    cards = tuple(gpu for gpu in machine.gpus if gpu.index in placement.gpus)
+    processor = read_processor(HostRoot()) if live else Processor()
+    order = Order(
+        instance=wish,
+        placement=placement,
+        model=model.argument,
+        served_name=served_name(wish.model),
+        python=_beside(base, wish.python) if wish.python else sys.executable,
+        worker=str(WORKER),
+        cards=cards,
+        gpu_mask=_mask(machine, cards) if cards else None,
+        nodes=_by_node(machine, placement.pus),
+        kv_bytes=needs.kv_bytes,
+        cpu_model=processor.model,
+        cpu_flags=processor.flags,
+        path=around.environment.get("PATH", os.defpath),
+    )
+    warnings, refusals = troubles(order, around.environment if live else None)
+    if refusals:
+        raise ControlError(
+            what=f"Instance {wish.name} cannot run so", why=refusals[0].why, do=refusals[0].do
+        )
+    command = driver.command(order)
+    shell = {**inherited(around.environment), **engine_variables(around.environment)}
+    env, notes = merged(shell, command.env, wish.env)
+    argv = (_beside(base, command.argv[0]), *command.argv[1:])
+    command = replace(command, argv=argv, env=env)
+    if live:
+        _require_program(command)
+    placement = replace(
+        placement,
+        reasons=(*placement.reasons, *notes),
+        warnings=(*placement.warnings, *warnings),
+    )
+    return Planned(wish=wish, placement=placement, command=command, needs=needs, base=base)
+
+
+def _mask(machine: Machine, cards: tuple[Gpu, ...]) -> str:
+    mask = affinity_mask(machine.gpus, [gpu.index for gpu in cards])
+    if mask is None and machine.live:
+        which = ", ".join(str(gpu.index) for gpu in cards)
+        raise ControlError(
+            what=f"GPU {which} cannot be used by an engine",
+            why="its kernel driver is missing, or we may not open its render node",
+            do="Look at `slotdeck topo`; join the group `render`, or load i915 or xe",
+        )
+    # Elsewhere we do not know what could be opened: the GPUs' own numbers are what it comes to.
+    return mask if mask is not None else ",".join(str(gpu.index) for gpu in cards)
+
+
+def _by_node(machine: Machine, pus: CpuSet) -> tuple[CpuSet, ...]:
+    parts = (pus & node.cpus for node in machine.numa_nodes)
+    return tuple(part for part in parts if part) or (pus,)
+
+
+def _beside(base: str, program: str) -> str:
+    """A path such as `./server` is meant beside the layout file; a bare name is looked up."""
+    return str(Path(base, program).expanduser()) if "/" in program else program
+
+
+def _require_program(command: Command) -> None:
+    program = command.argv[0]
+    if shutil.which(program, path=command.plain_env().get("PATH", os.defpath)) is None:
+        raise ControlError(
+            what="The engine's program cannot be started",
+            why=f"there is no program {program!r}",
+            do="Correct the path, or install the engine",
+        )
+
+
+def _model(wish: Instance, around: Surroundings, *, base: str, required: bool) -> Model:
+    if not wish.model and not required:
+        return Model("", None, None, None)
+    try:
+        model = find_model(wish.model, base=Path(base), bundled=around.bundled_models)
+    except ControlError:
+        if required:
+            raise
+        return Model(wish.model, None, None, None)
+    if required and model.path is None and not driver_of(wish.engine).downloads:
+        raise ControlError(
+            what=f"Model {wish.model!r} is not on this machine",
+            why=f"the {wish.engine} engine reads a local directory and downloads nothing",
+            do="Name the directory that holds it",
+        )
+    return model
+
+
+def served_name(model: str) -> str:
+    """What clients call the model: the bundled name, the directory's name, or the hub id."""
+    kind, colon, name = model.partition(":")
+    if colon and kind == "bundled":
+        return name
+    return Path(model).name if model.startswith((".", "/", "~")) else model
