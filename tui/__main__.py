@@ -5,7 +5,6 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.core.errors import ControlError
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 def parser() -> argparse.ArgumentParser:
     """The panel's own arguments."""
     made = argparse.ArgumentParser(prog="slotdeck", description="Open the control panel.")
-    made.add_argument("layout", nargs="?", type=Path, help="a layout file to offer")
+    made.add_argument("layout", nargs="?", help="a layout file to offer")
     made.add_argument("--readonly", action="store_true", help="look, change nothing")
     made.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
     return made
@@ -38,11 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     layout = None
     if args.layout is not None:
+        from engine.layout_files import read_layout
+
         try:
             layout = read_layout(args.layout)
-        except (OSError, UnicodeDecodeError) as error:
-            complain(f"cannot read the layout {args.layout}: {error}. Check its path.")
-            return 2
+        except ControlError as error:
+            complain(str(error))
+            return error.exit_code
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     try:
         return asyncio.run(
@@ -58,14 +59,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def complain(words: str) -> None:
     """One line for a human."""
     sys.stderr.write(f"slotdeck: {words}\n")
-
-
-def read_layout(path: Path) -> "ApplyLayout":
-    """The file's text as a change to offer."""
-    from engine.control import ApplyLayout
-
-    absolute = path.resolve()
-    return ApplyLayout(absolute.name, absolute.read_text(encoding="utf-8"), str(absolute.parent))
 
 
 async def open_panel(layout: "ApplyLayout | None", *, readonly: bool, ascii_only: bool) -> int:

@@ -107,6 +107,13 @@ def _not_load(view: View) -> str | None:
     return None
 
 
+def _not_save(view: View) -> str | None:
+    reason = _changing(view)
+    if reason or view.instances:
+        return reason
+    return "there is no instance yet"
+
+
 ACTIONS = (
     Action("start", "s", "Start", "Start the selected instance again where it was", _not_start),
     Action("move", "m", "Move", "Pick the instance up; arrows choose a slot", _not_move),
@@ -116,6 +123,7 @@ ACTIONS = (
     Action("events", "e", "Events", "What happened, newest first", always),
     Action("help", "question_mark", "Help", "All keys, marks and colours", always),
     Action("quit", "q", "Quit", "Close the panel; engines keep running", always),
+    Action("save", "w", "Save", "Write what runs into a layout file", _not_save),
     Action("stop", "x", "Stop", "Stop the selected instance", _not_stop, apart=True),
     Action(
         "forget", "X", "Forget", "Drop a stopped instance from the list", _not_forget, apart=True

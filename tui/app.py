@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 
 from rich.console import RenderableType
 from textual._compositor import ChopsUpdate
@@ -64,6 +65,8 @@ class SlotdeckApp(App[None]):
         self._faults: set[str] = set()
         glyphs = ASCII if ascii_only else UNICODE
         self.board = BoardScreen(self, lambda: self.control, self.select, clock, Palette(), glyphs)
+        if layout is not None:
+            self.board.opened = str(Path(layout.base, Path(layout.name).name))
         self.register_theme(THEME)
         self.theme = THEME.name
 

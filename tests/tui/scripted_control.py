@@ -9,6 +9,7 @@ from engine.control import (
     AnswerPiece,
     ApplyLayout,
     Change,
+    HeldLayout,
     LogLines,
     MoveInstance,
     Offer,
@@ -164,6 +165,7 @@ class ScriptedControl:
     endless: bool = False
     """Never the end of an answer."""
     gone: bool = False
+    its_layout: HeldLayout = field(default_factory=lambda: HeldLayout(()))
     offered: list[Change] = field(default_factory=list)
     applied: list[Offer] = field(default_factory=list)
     asked: list[tuple[str, str]] = field(default_factory=list)
@@ -216,6 +218,9 @@ class ScriptedControl:
         if self.apply_errors:
             raise self.apply_errors.pop(0)
         self.applied.append(offer)
+
+    async def layout(self) -> HeldLayout:
+        return self.its_layout
 
     async def log(self, name: str, *, offset: int = -1, limit_bytes: int = 65536) -> LogLines:
         text = self.log_text if offset < 0 else self.log_text[offset:]

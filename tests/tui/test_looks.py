@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from engine.control import HeldLayout, HeldWish
+from engine.core.layout import Instance
 from tests.tui.machines import SERVER
 from tests.tui.pilots import NARROW, WIDE, board_text, text, until
 from tests.tui.scripted_control import ScriptedControl, instance, snapshot, two_instances
@@ -51,6 +53,12 @@ async def move(pilot: Pilot[None]) -> None:
     await until(pilot, lambda: "can go to numa:1" in text(pilot.app))
 
 
+async def save(pilot: Pilot[None]) -> None:
+    await board(pilot)
+    await pilot.press("w")
+    await until(pilot, lambda: "enter write" in text(pilot.app))
+
+
 def small() -> ScriptedControl:
     return ScriptedControl()
 
@@ -61,6 +69,14 @@ def server() -> ScriptedControl:
     return ScriptedControl(SERVER, [snapshot(SERVER, (chat, web, two_instances()[1]))])
 
 
+def saved() -> ScriptedControl:
+    """Two instances from a layout of which the service knows no more than the text."""
+    file = 'schema = 1\n\n# Quiet.\n[[instance]]\nname = "chat"\nslot = "core:0"   # ours\n'
+    chat, coder = Instance(name="chat", slot="core:0"), Instance(name="coder", slot="core:1")
+    wishes = HeldWish(chat, ""), HeldWish(coder, "")
+    return ScriptedControl(its_layout=HeldLayout(wishes, "Office", "no-such-layout.toml", file))
+
+
 LOOKS: dict[str, tuple[Callable[[], ScriptedControl], Play]] = {
     "board": (small, board),
     "server": (server, board),
@@ -68,6 +84,7 @@ LOOKS: dict[str, tuple[Callable[[], ScriptedControl], Play]] = {
     "try": (small, answer),
     "help": (small, help_screen),
     "move": (server, move),
+    "save": (saved, save),
 }
 
 

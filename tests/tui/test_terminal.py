@@ -185,7 +185,7 @@ def test_a_layout_that_cannot_be_read() -> None:
     with Terminal("-m", "tui", "/no/such/layout.toml") as terminal:
         terminal.until(terminal.ended)
         assert terminal.status == 2
-        assert b"cannot read the layout /no/such/layout.toml" in terminal.raw
+        assert b"/no/such/layout.toml cannot be read: No such file" in terminal.raw
 
 
 def test_no_panel_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

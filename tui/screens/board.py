@@ -41,6 +41,7 @@ from tui.screens.carrier import Carrier
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.quit import QuitScreen
 from tui.screens.reading import ReadingScreen
+from tui.screens.save_layout import SaveScreen
 from tui.screens.try_prompt import TryScreen
 from tui.view import View
 from tui.widgets.ghost import Ghost
@@ -77,6 +78,8 @@ class BoardScreen(Screen[None]):
     ) -> None:
         super().__init__()
         self.view = View()
+        self.opened = ""
+        """The layout file that the panel was opened with."""
         self._control = control
         self._select = select
         self._clock = clock
@@ -295,6 +298,19 @@ class BoardScreen(Screen[None]):
             self.app.push_screen(
                 TryScreen(self._control(), self.view.selected, self._palette, self._glyphs)
             )
+
+    def do_save(self) -> None:
+        self.app.run_worker(self._save(), group="layout", exclusive=True, exit_on_error=False)
+
+    async def _save(self) -> None:
+        try:
+            held = await self._control().layout()
+            machine = self.view.machine or await self._control().machine()
+        except ControlError as error:
+            self.tell(error)
+            return
+        path = self.opened or held.path or "layout.toml"
+        self.app.push_screen(SaveScreen(held, machine, path, self._palette, self._glyphs))
 
     def do_log(self) -> None:
         self.toggle_class("-log")
