@@ -16,5 +16,8 @@ class EngineTraits:
     """Whether it can split one model over several GPUs."""
     reserve_cores: int = 0
     """Cores that it wants left free when the layout does not say."""
+    binds_threads: bool = False
+    """Whether it binds its computing threads itself: its other processes then run on the reserved
+    cores too, which are among its PUs."""
     memory_share: float = 0.95
     """The part of a GPU's memory that it may fill."""

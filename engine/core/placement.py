@@ -15,8 +15,8 @@ The rules, in the order in which they are applied:
    `gpu_groups` for cards, each with its written objective. It stays inside one NUMA node.
 7. Strangers (programs that are not ours and are pinned or hold a GPU) are avoided by `auto` and
    told of where a slot names what they hold.
-8. `reserve_cores` cores, the slowest, else the last of the slot, stay free for the API process and
-   the kernel.
+8. `reserve_cores` cores, the slowest, else the last of the slot, stay free of computing threads,
+   for the API process and the kernel.
 9. GPUs of one instance are tensor parallel: their number divides the model's heads, near ones are
    taken first, and the distance is told. Their cores and memory come from their own NUMA node,
    with a share left for each free GPU beside them.
@@ -45,6 +45,9 @@ from engine.core.table import Table
 from engine.core.topology import Machine
 
 
+_NO_PUS = CpuSet()
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """PUs, memory nodes and GPUs for one instance, with the reasons."""
@@ -60,6 +63,9 @@ class Placement:
     port: int
     reasons: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    reserved: CpuSet = _NO_PUS
+    """PUs of the slot left to the API process and the kernel: among `pus` where the engine binds
+    its computing threads itself, else outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +139,7 @@ def place(
             port=seat.port,
             reasons=seat.reasons,
             warnings=seat.warnings,
+            reserved=seat.reserved,
         )
     for family in families:
         _tell_uneven(family, placed)

@@ -41,6 +41,7 @@ class Seat:
     """What one instance got."""
 
     pus: CpuSet
+    reserved: CpuSet
     memory: MemoryBinding
     gpus: tuple[int, ...]
     port: int
@@ -89,8 +90,11 @@ class Table:
         cores, pus = self._cores(wish, slot, gpus, reasons, warnings)
         whole = CpuSet(pu for core in cores for pu in core.pus)
         self._warn_of_strangers(pus, gpus, reasons, warnings)
-        wanted = self._traits_of(wish).reserve_cores
-        pus, cores = leave_reserve(wish.reserve_cores, wanted, pus, cores, reasons)
+        traits = self._traits_of(wish)
+        kept, own = leave_reserve(wish.reserve_cores, traits.reserve_cores, pus, cores, reasons)
+        reserved = pus - kept
+        if not traits.binds_threads:
+            pus, cores = kept, own
         warn_of_mixture(cores, warnings)
         memory = memory_of(self._machine, wish.memory, cores, reasons, warnings)
         port = self._ports.choose(wish)
@@ -100,7 +104,7 @@ class Table:
         self._ports.take(port, wish.name)
         self._gpu_holder.update((gpu.index, wish.name) for gpu in gpus)
         indexes = tuple(gpu.index for gpu in gpus)
-        return Seat(pus, memory, indexes, port, tuple(reasons), tuple(warnings))
+        return Seat(pus, reserved, memory, indexes, port, tuple(reasons), tuple(warnings))
 
     # GPUs
 

@@ -22,6 +22,7 @@ class CommandDriver:
     metric_names = VLLM_METRICS
     health_path = "/health"
     reserve_cores = 0
+    binds_threads = False
     ready_timeout_s = 300.0
     stop_grace_s = 10.0
     needs_model = False

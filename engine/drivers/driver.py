@@ -95,6 +95,9 @@ class Driver(Protocol):
     health_path: str
     reserve_cores: int
     """Cores that it wants left free when the layout does not say."""
+    binds_threads: bool
+    """Whether it binds its computing threads to the list that we give it: its other processes then
+    share the slot's reserved cores."""
     ready_timeout_s: float
     stop_grace_s: float
     needs_model: bool

@@ -35,6 +35,7 @@ class IpexLlmDriver:
     metric_names = VLLM_METRICS
     health_path = "/health"
     reserve_cores = 0
+    binds_threads = False
     ready_timeout_s = 1800.0
     stop_grace_s = 30.0
     needs_model = True

@@ -40,6 +40,7 @@ class VllmCpuDriver:
     metric_names = VLLM_METRICS
     health_path = "/health"
     reserve_cores = 1
+    binds_threads = True
     # 27 to 207 s measured with a small model, 442 s with torch.compile on a busy machine.
     ready_timeout_s = 900.0
     stop_grace_s = 15.0
@@ -117,16 +118,16 @@ _QUANTIZATION = {"none": None, "fp8": "fp8"}
 
 
 def rank_pus(order: Order, world: int) -> list[CpuSet]:
-    """The PUs of each rank: equally many, none across NUMA nodes. Raises LayoutError where the
+    """The PUs of each rank: equally many, none across NUMA nodes, none that is reserved. Raises LayoutError where the
     ranks do not divide over the nodes.
 
     Ranks exchange results thread by thread, so that one with more threads than another would
     wait for ever: on uneven nodes each gets as many as the smallest has.
     """
-    pus = order.placement.pus
+    pus = order.placement.pus - order.placement.reserved
     if world == 1:
         return [pus]
-    nodes = order.nodes or (pus,)
+    nodes = tuple(node & pus for node in order.nodes) or (pus,)
     each, left_over = divmod(world, len(nodes))
     room = min(map(len, nodes))
     if left_over or each > room:

@@ -21,6 +21,7 @@ TRAITS = {
         driver.device,
         driver.tensor_parallel,
         driver.reserve_cores,
+        driver.binds_threads,
         driver.memory_share or EngineTraits().memory_share,
     )
     for name, driver in DRIVERS.items()

@@ -88,7 +88,9 @@ def wish(name: str, slot: str = "auto", **more: object) -> Instance:
             [wish("a", "gpu:3"), wish("b", "numa:1/core:0-7")],
             {"a": "24-31", "b": "16-23"},
         ),
-        (with_gpus(), [wish("a"), wish("b", "gpu:3")], {"a": "0-15", "b": "16-31"}),
+        # beside instances on cores a GPU takes few
+        (with_gpus(), [wish("a"), wish("b", "gpu:3")], {"a": "0-15", "b": "16-19"}),
+        (with_gpus(), [wish("a", "gpu:3", cores=6)], {"a": "16-21"}),
     ],
 )
 def test_who_gets_what(machine: Machine, wishes: list[Instance], expected: dict[str, str]) -> None:
@@ -254,6 +256,15 @@ def test_the_port_of_one_that_ends_is_better_than_none() -> None:
     plan = place(server(), both, held=kept)
     assert [at.instance for at in plan.placements] == ["b"]
     assert plan.refusals[0].why == "no port is free in 8001-8001"
+
+
+def test_reserved_cores_are_shared_with_an_engine_that_binds_its_own_threads() -> None:
+    binds = {"torch": EngineTraits(reserve_cores=1, binds_threads=True)}
+    one = only(place(build([4]), layout_of(wish("a", "numa:0")), traits=binds))
+    assert (str(one.pus), str(one.reserved)) == ("0-3", "3")
+    kept = {"torch": EngineTraits(reserve_cores=1)}
+    one = only(place(build([4]), layout_of(wish("a", "numa:0")), traits=kept))
+    assert (str(one.pus), str(one.reserved)) == ("0-2", "3")
 
 
 def test_a_moved_wish_forgets_what_belonged_to_its_old_slot() -> None:
