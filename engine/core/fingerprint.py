@@ -15,9 +15,6 @@ from engine.core.errors import LayoutError
 from engine.core.shape import CoreShape, GpuShape, NodeShape, Shape, gpu_name, shape_of
 from engine.core.topology import Machine
 
-_LIST = r"[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*"
-Indexes = Annotated[str, Meta(pattern=rf"^{_LIST}\Z")]
-Groups = Annotated[str, Meta(pattern=rf"^{_LIST}( {_LIST})*\Z")]
 Gib = Annotated[float, Meta(ge=0, le=1e9)]
 Siblings = Literal["adjacent", "far"]
 
@@ -25,24 +22,25 @@ Siblings = Literal["adjacent", "far"]
 class MemoryRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """NUMA nodes whose memory is alike."""
 
-    numa: Indexes
+    numa: str
+    """Lists are in kernel form: 0-3,8."""
     kind: str = "unknown"
     """dram, hbm, cxl, gpu or unknown."""
     gib: Gib | None = None
     """Of each, rounded."""
-    near: Indexes | None = None
+    near: str | None = None
     """Of memory without PUs: the nearest nodes with PUs."""
 
 
 class CoreRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Cores of one package, NUMA node and kind, in the order in which slots count them."""
 
-    core: Indexes
+    core: str
     package: int | None = None
-    numa: Indexes | None = None
+    numa: str | None = None
     kind: str | None = None
     """performance or efficiency, where the machine has both."""
-    pu: Groups
+    pu: str
     """One list for all, or a list for each core with spaces between."""
     siblings: Siblings | None = None
     """How the one list makes cores: 0-3 are the cores 0-1 and 2-3 if adjacent; 0,2 and 1,3 if
@@ -52,7 +50,7 @@ class CoreRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class CardRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """GPUs of one name on one NUMA node; `gpus` tells their names."""
 
-    gpu: Indexes
+    gpu: str
     numa: Annotated[int, Meta(ge=0)] | None = None
     """None: firmware does not tell."""
     gib: Gib | None = None
@@ -95,7 +93,7 @@ def shape_expected(expect: Expect) -> Shape | None:
             nodes={
                 node: NodeShape(row.kind, row.gib, CpuSet.parse(row.near or ""))
                 for row in expect.memory or ()
-                for node in CpuSet.parse(row.numa)
+                for node in _indexes(row.numa)
             },
             cores=_cores_expected(expect.cores or ()),
             gpus=_gpus_expected(expect.cards or (), expect.gpus),
@@ -106,6 +104,13 @@ def shape_expected(expect: Expect) -> Shape | None:
             why=str(error),
             do="Save the layout again, or remove [expect]",
         ) from None
+
+
+def _indexes(text: str) -> CpuSet:
+    found = CpuSet.parse(text)
+    if not found:
+        raise ValueError("a list of numbers is empty")
+    return found
 
 
 def _memory_rows(shape: Shape) -> list[MemoryRow]:
@@ -176,8 +181,8 @@ def _as_cores(every: CpuSet, count: int, siblings: Siblings | None) -> list[CpuS
 def _cores_expected(rows: Sequence[CoreRow]) -> tuple[CoreShape, ...]:
     found: dict[int, CoreShape] = {}
     for row in rows:
-        indexes = CpuSet.parse(row.core)
-        lists = [CpuSet.parse(part) for part in row.pu.split(" ")]
+        indexes = _indexes(row.core)
+        lists = [_indexes(part) for part in row.pu.split()]
         cores: list[CpuSet] | None = lists
         if len(lists) == 1:
             cores = _as_cores(lists[0], len(indexes), row.siblings)
@@ -199,7 +204,7 @@ def _cores_expected(rows: Sequence[CoreRow]) -> tuple[CoreShape, ...]:
 
 
 def _gpus_expected(rows: Sequence[CardRow], names: Sequence[str]) -> dict[int, GpuShape]:
-    found = {index: (row.numa, row.gib) for row in rows for index in CpuSet.parse(row.gpu)}
+    found = {index: (row.numa, row.gib) for row in rows for index in _indexes(row.gpu)}
     if sorted(found) != list(range(len(names))):
         raise ValueError(f"gpus has {len(names)} names, and the cards are {CpuSet(found)}")
     return {index: GpuShape(names[index], *found[index]) for index in sorted(found)}

@@ -55,21 +55,33 @@ def _of_places(kind: str, saved: Shape, here: Shape) -> list[str]:
             left.pop(index if index in same else same[0])
         else:
             unmatched.append(index)
-    found = []
+    found: list[tuple[int, str]] = []
     for index in unmatched:
-        place = f"the saved {'NUMA node' if kind == 'numa' else 'package'} {index}"
         if not left:
-            found.append(f"{place} has no counterpart here")
+            found.append((index, "nothing here is like it"))
             continue
         other = index if index in left else min(left)
         traits = left.pop(other)
-        where = "here" if other == index else f"{other} here"
+        where = "here" if other == index else f"{other} here has"
         found += [
-            f"{place} had {text}, {where} {traits[what]}"
+            (index, f"had {text}, {where} {traits[what]}")
             for what, text in was[index].items()
             if traits[what] != text
         ]
-    return found
+    return _in_words("NUMA node" if kind == "numa" else "package", found)
+
+
+def _in_words(what: str, found: Iterable[tuple[int, str]]) -> list[str]:
+    """What holds of several is said once."""
+    of: dict[str, list[int]] = {}
+    for index, text in found:
+        of.setdefault(text, []).append(index)
+    return [
+        f"the saved {what} {indexes[0]} {text}"
+        if len(indexes) == 1
+        else f"the saved {what}s {CpuSet(indexes)}: each {text}"
+        for text, indexes in of.items()
+    ]
 
 
 def _all_traits(kind: str, shape: Shape) -> dict[int, _Traits]:
@@ -96,22 +108,30 @@ def _all_traits(kind: str, shape: Shape) -> dict[int, _Traits]:
 
 
 def _of_memory(saved: Shape, here: Shape) -> list[str]:
-    found = []
-    for what, pairs in (
-        ("NUMA node", [(i, one.gib, here.node(i).gib) for i, one in saved.nodes.items()]),
-        ("GPU", [(i, one.gib, here.gpus[i].gib) for i, one in saved.gpus.items()]),
-    ):
-        found += [
-            f"the saved {what} {index} had {was:g} GiB of memory, here {now:g} GiB"
-            for index, was, now in pairs
-            if was is not None and now is not None and not enough(was, now)
-        ]
-    return found + [
-        f"the saved NUMA node {index} was {node.kind} memory, here {here.node(index).kind}"
-        for index, node in saved.nodes.items()
-        if "unknown" not in (node.kind, here.node(index).kind)
-        and node.kind != here.node(index).kind
-    ]
+    sizes = {
+        "NUMA node": [(i, one.gib, here.node(i).gib) for i, one in saved.nodes.items()],
+        "GPU": [(i, one.gib, here.gpus[i].gib) for i, one in saved.gpus.items()],
+    }
+    kinds = [(i, node.kind, here.node(i).kind) for i, node in saved.nodes.items()]
+    return [
+        words
+        for what, pairs in sizes.items()
+        for words in _in_words(
+            what,
+            [
+                (index, f"had {was:g} GiB of memory, here {now:g} GiB")
+                for index, was, now in pairs
+                if was is not None and now is not None and not enough(was, now)
+            ],
+        )
+    ] + _in_words(
+        "NUMA node",
+        [
+            (index, f"was {was} memory, here {now}")
+            for index, was, now in kinds
+            if was != now and "unknown" not in (was, now)
+        ],
+    )
 
 
 def _cores_in_words(shape: Shape, indexes: Iterable[int]) -> str:

@@ -115,6 +115,9 @@ def test_memory_is_told_coarsely(size: int | None, told: float | None) -> None:
         ('{ core = "0-1", pu = "0,1 1" }', "in two cores"),
         ('{ core = "0", pu = "0" }, { core = "0", pu = "1" }', "two rows"),
         ('{ core = "3-1", pu = "0" }', "backwards"),
+        ('{ core = "", pu = "" }', "is empty"),
+        ('{ core = "0", pu = "" }', "do not make the cores"),
+        ('{ core = "0", pu = "x" }', "'x' is not an index"),
     ],
 )
 def test_rows_that_contradict_each_other_are_a_mistake_of_the_file(row: str, why: str) -> None:

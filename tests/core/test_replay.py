@@ -301,6 +301,16 @@ def test_many_like_nodes_of_which_one_lost_its_memory_are_refused_soon() -> None
     assert "the saved NUMA node 7 had 64 GiB of memory, here 8 GiB" in refusal(saved, here)
 
 
+def test_what_holds_of_several_is_said_once() -> None:
+    poorer = build([2] * 4, memory_bytes=16 * GIB)
+    assert refusal(build([2] * 4), poorer) == (
+        "the saved NUMA nodes 0-3: each had 64 GiB of memory, here 16 GiB"
+    )
+    assert refusal(build([2] * 4, smt=2), build([2] * 4)) == (
+        "the saved packages 0-3: each had 2 cores of 2 PUs, here 2 cores of 1 PU"
+    )
+
+
 # Laws
 
 
