@@ -1,7 +1,6 @@
 """Draw the machine: packages, NUMA nodes, cores and their PUs, what may be used and what not."""
 
 import argparse
-import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -10,9 +9,8 @@ from engine.cli import sources
 from engine.cli.picture import describe
 from engine.cli.text import print_json
 from engine.core.codec import to_builtins
-from engine.core.strangers import Stranger
-from engine.core.topology import Machine
 from engine.host.root import HostRoot
+from engine.service.neighbours import strangers_on
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +24,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Print the machine."""
     machine = sources.machine(asked)
-    strangers = _strangers(machine)
+    # Of another machine nobody can be seen.
+    strangers = strangers_on(HostRoot(), machine) if machine.live else None
     if asked.json:
         values = to_builtins(machine)
         del values["live"]
@@ -44,24 +43,3 @@ def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     columns = shutil.get_terminal_size().columns
     print(describe(machine, columns, ascii_only=plain, strangers=strangers or ()))
     return 0
-
-
-def _strangers(machine: Machine) -> tuple[Stranger, ...] | None:
-    """Who else is pinned on this machine; None of another one, on which nobody can be seen."""
-    if not machine.live:
-        return None
-    from engine.host.process import marks
-    from engine.host.strangers import read_strangers
-    from engine.service.processes import MARK
-
-    root = HostRoot()
-    ours = [pid for pid in marks(root, MARK) if _is_ours(root, pid)]
-    return read_strangers(root, ours, machine)
-
-
-def _is_ours(root: HostRoot, pid: int) -> bool:
-    """Root may look into everybody's environment, and another user's engines are strangers."""
-    try:
-        return (root.path / f"proc/{pid}").stat().st_uid == os.getuid()
-    except OSError:  # it has ended
-        return False

@@ -98,7 +98,7 @@ class MemoryRoom:
             lawful = [str(split) for split in needs.splits if split > 1][:6]
             instead = f"use {' or '.join(lawful)} GPUs, or " if lawful else ""
             raise CannotPlace(
-                f"the model's attention heads cannot be divided over {many} GPUs",
+                f"the model's heads or widths cannot be divided over {many} GPUs",
                 f"{instead}one replica on each GPU".capitalize(),
             )
         known = [gpu.memory_bytes for gpu in gpus if gpu.memory_bytes is not None]

@@ -1,7 +1,10 @@
 """Drivers: the exact command lines that they write."""
 
+from dataclasses import replace
+
 import pytest
 
+from engine.core.cpuset import CpuSet
 from engine.core.errors import LayoutError
 from engine.core.layout import Instance
 from engine.drivers.driver import DTYPES
@@ -36,6 +39,13 @@ def test_the_worker_is_told_its_place(engine: str) -> None:
     assert "--trust-remote-code" in command.argv
     assert command.env["OMP_NUM_THREADS"].value == "4"
     assert all(setting.source.startswith("driver: ") for setting in command.env.values())
+
+
+def test_vllm_leaves_the_reserved_core_to_its_api_process() -> None:
+    asked = order(Instance(name="a", engine="vllm-cpu"))
+    placement = replace(asked.placement, reserved=CpuSet.parse("11"))
+    command = driver_of("vllm-cpu").command(replace(asked, placement=placement))
+    assert command.env["VLLM_CPU_OMP_THREADS_BIND"].value == "8-10"
 
 
 def test_remote_code_is_off_unless_asked_for() -> None:
