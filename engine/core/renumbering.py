@@ -68,16 +68,14 @@ class _Search:
         for (kind, index), colour in colours_here.items():
             if kind != "group" and isinstance(index, int):
                 self._lawful.setdefault(colour, []).append(index)
+        self._near, self._near_here = _Near.of(saved), _Near.of(here)
         self._map: dict[str, dict[int, int]] = {"package": {}, "numa": {}, "gpu": {}}
+        self._taken: dict[str, set[int]] = {"package": set(), "numa": set(), "gpu": set()}
 
     def run(self) -> Renumbering | None:
         if not self._same_colours:
             return None
-        order = [
-            (kind, index)
-            for kind, indexes in _vertices(self._saved).items()
-            for index in sorted(indexes)
-        ]
+        order = self._order()
         if not order:
             return self._finished() if self._groups_fit() else None
         # A stack of its own: a large machine has more parts than Python has frames.
@@ -86,12 +84,13 @@ class _Search:
             if not tried:
                 break
             kind, index = order[len(tried) - 1]
-            self._map[kind].pop(index, None)
+            self._taken[kind].discard(self._map[kind].pop(index, -1))
             new = next(tried[-1], None)
             if new is None:
                 tried.pop()
                 continue
             self._map[kind][index] = new
+            self._taken[kind].add(new)
             if len(tried) < len(order):
                 tried.append(self._choices(*order[len(tried)]))
             elif self._groups_fit():
@@ -99,7 +98,7 @@ class _Search:
         return None
 
     def _choices(self, kind: str, index: int) -> Iterator[int]:
-        taken = set(self._map[kind].values())
+        taken = set(self._taken[kind])
         lawful = self._lawful.get(self._colours[kind, index], [])
         for new in sorted(lawful, key=lambda new: (new != index, new)):
             if new not in taken and self._fits(kind, index, new):
@@ -110,23 +109,46 @@ class _Search:
         if kind == "numa":
             was, now = self._saved.node(old), self._here.node(new)
             known = "unknown" not in (was.kind, now.kind)
-            packages = _packages_of(old, self._groups), _packages_of(new, self._groups_here)
             return (
                 enough(was.gib, now.gib)
                 and not (known and was.kind != now.kind)
-                and self._agree("package", *packages)
+                and self._agree("package", self._near.packages[old], self._near_here.packages[new])
                 and self._agree("numa", was.near, now.near)
+                and self._agree("numa", self._near.memory[old], self._near_here.memory[new])
             )
         if kind == "gpu":
             card, other = self._saved.gpus[old], self._here.gpus[new]
             node = None if card.node is None else self._map["numa"][card.node]
             return enough(card.gib, other.gib) and node == other.node
-        return True
+        return self._agree("numa", self._near.nodes[old], self._near_here.nodes[new])
 
     def _agree(self, kind: str, old: CpuSet, new: CpuSet) -> bool:
-        """Whether those of the old ones that are mapped already belong to the new ones."""
+        """Whether of what is mapped already just the old ones' counterparts are the new ones."""
         mapped = self._map[kind]
-        return all(mapped[index] in new for index in old if index in mapped)
+        images = {mapped[index] for index in old if index in mapped}
+        return images == {index for index in new if index in self._taken[kind]}
+
+    def _order(self) -> list[tuple[str, int]]:
+        """Lowest numbers first, each followed by what it touches: a wrong guess shows at once."""
+        order: dict[tuple[str, int], None] = {}
+        every = _vertices(self._saved)
+        for first in (
+            *(("package", index) for index in sorted(every["package"])),
+            *(("numa", index) for index in sorted(every["numa"])),
+        ):
+            waiting = [first]
+            while waiting:
+                kind, index = waiting.pop(0)
+                if (kind, index) in order:
+                    continue
+                order[kind, index] = None
+                if kind == "package":
+                    waiting += [("numa", node) for node in self._near.nodes[index]]
+                else:
+                    around = self._saved.node(index).near | self._near.memory[index]
+                    waiting += [("numa", node) for node in around]
+                    waiting += [("package", one) for one in self._near.packages[index]]
+        return [*order, *(("gpu", index) for index in sorted(every["gpu"]))]
 
     def _groups_fit(self) -> bool:
         """All of it at once: what was chosen early knew nothing of what came after."""
@@ -179,8 +201,32 @@ def _groups(shape: Shape) -> dict[_Group, list[int]]:
     return groups
 
 
-def _packages_of(node: int, groups: Mapping[_Group, list[int]]) -> CpuSet:
-    return CpuSet(package for package, nodes, _ in groups if package is not None and node in nodes)
+@dataclass(frozen=True, slots=True)
+class _Near:
+    """What touches what."""
+
+    nodes: dict[int, CpuSet]
+    """By package."""
+    packages: dict[int, CpuSet]
+    """By NUMA node."""
+    memory: dict[int, CpuSet]
+    """By NUMA node: the memory without PUs that it is nearest to."""
+
+    @classmethod
+    def of(cls, shape: Shape) -> "_Near":
+        every = _vertices(shape)
+        pairs = {(core.package, node) for core in shape.cores for node in core.nodes}
+        return cls(
+            nodes={one: CpuSet(n for p, n in pairs if p == one) for one in every["package"]},
+            packages={
+                one: CpuSet(p for p, n in pairs if n == one and p is not None)
+                for one in every["numa"]
+            },
+            memory={
+                one: CpuSet(index for index, node in shape.nodes.items() if one in node.near)
+                for one in every["numa"]
+            },
+        )
 
 
 def _vertices(shape: Shape) -> dict[str, set[int]]:

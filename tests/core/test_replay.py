@@ -258,6 +258,21 @@ def test_a_slot_that_nobody_has_on_the_same_machine_is_left_to_placement() -> No
     assert slots_of(replayed(server(), server(), "numa:9")) == ["numa:9"]
 
 
+def test_nodes_that_span_several_packages() -> None:
+    base = build([2] * 16)
+    saved = replace(
+        base,
+        numa_nodes=build([8] * 4).numa_nodes,
+        cores=tuple(
+            replace(core, numa_nodes=NodeSet([(core.package or 0) // 4])) for core in base.cores
+        ),
+    )
+    here = renumbered(saved, packages={1: 14, 14: 1, 3: 7, 7: 3}, nodes={0: 2, 2: 0})
+    numbers = renumbering(shape_of(saved), shape_of(here))
+    assert numbers is not None
+    is_isomorphism(numbers, shape_of(saved), shape_of(here))
+
+
 # Another machine
 
 
