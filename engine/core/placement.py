@@ -13,8 +13,8 @@ The rules, in the order in which they are applied:
    some are taken, those that may run faster come first.
 6. `auto` is answered for all of its wishes at once, as well as can be: `packing` for NUMA nodes,
    `gpu_groups` for cards, each with its written objective. It stays inside one NUMA node.
-7. Strangers (programs that are not ours and are pinned or hold a GPU) are avoided by `auto` and
-   told of where a slot names what they hold.
+7. Strangers (programs that are not ours and are pinned or hold a GPU) are avoided by `auto` as
+   long as there is anything else, and told of where an instance gets what they hold.
 8. `reserve_cores` cores, the slowest, else the last of the slot, stay free of computing threads,
    for the API process and the kernel.
 9. GPUs of one instance are tensor parallel: their number divides the model's heads, near ones are
@@ -43,7 +43,6 @@ from engine.core.slot import Slot
 from engine.core.status import MemoryBinding
 from engine.core.table import Table
 from engine.core.topology import Machine
-
 
 _NO_PUS = CpuSet()
 

@@ -299,8 +299,7 @@ class Table:
                 taken = {*self._gpu_holder, *(i for each in self._strangers for i in each.gpus)}
                 answer = choose_gpus(self._machine, autos, taken, self._room, self._traits)
             else:
-                held = {*self._holder, *held_pus(self._strangers)}
-                answer = choose_cores(self._machine, autos, held, self._room)
+                answer = self._on_free_cores(autos)
             self._choices.update(answer)
         choice = self._choices[wish.name]
         # Each step asks for its part; the reasons are told once.
@@ -308,6 +307,17 @@ class Table:
         if choice.refused is not None:
             raise choice.refused
         return choice
+
+    def _on_free_cores(self, wishes: Sequence[Instance]) -> dict[str, Choice]:
+        """Cores that nobody holds; only who finds none of those gets cores of strangers."""
+        taken = {*self._holder, *held_pus(self._strangers)}
+        answer = choose_cores(self._machine, wishes, taken, self._room)
+        left = [wish for wish in wishes if answer[wish.name].refused is not None]
+        if left and self._strangers:
+            ours = {pu for one in answer.values() for core in one.cores for pu in core.pus}
+            again = choose_cores(self._machine, left, {*self._holder, *ours}, self._room)
+            answer |= again
+        return answer
 
     def _warn_of_strangers(
         self,

@@ -11,8 +11,10 @@ from engine.core.held import Held
 from engine.core.layout import Instance, Layout, Ports
 from engine.core.placement import Placement, Plan, Refusal, moved, place
 from engine.core.status import MemoryBinding
+from engine.core.strangers import Stranger
 from engine.core.topology import Machine
 from tests.machines_by_hand import (
+    GIB,
     build,
     largest,
     narrowed,
@@ -265,6 +267,37 @@ def test_reserved_cores_are_shared_with_an_engine_that_binds_its_own_threads() -
     kept = {"torch": EngineTraits(reserve_cores=1)}
     one = only(place(build([4]), layout_of(wish("a", "numa:0")), traits=kept))
     assert (str(one.pus), str(one.reserved)) == ("0-2", "3")
+
+
+def stranger(pus: str, *gpus: int) -> Stranger:
+    return Stranger(812, "python3", 1001, "alice", CpuSet.parse(pus), None, gpus, 8, GIB, 60.0)
+
+
+def test_strangers_are_avoided_and_told_of() -> None:
+    held = Held({}, {}, strangers=(stranger("0-5"),))
+    one = only(place(build([8, 8]), layout_of(wish("a", cores=4)), held=held))
+    assert str(one.pus) == "8-11"
+    assert "PU 0-5 left to python3 (pid 812, alice)" in one.reasons
+    named = only(place(build([8, 8]), layout_of(wish("a", "numa:0")), held=held))
+    assert str(named.pus) == "0-7"
+    assert named.warnings == (
+        "PU 0-5 is also held by python3 (pid 812, alice): both will be slower",
+    )
+
+
+def test_where_strangers_hold_everything_else_their_cores_are_shared() -> None:
+    held = Held({}, {}, strangers=(stranger("0-5"),))
+    plan = place(build([8]), layout_of(wish("a", cores=2), wish("b", cores=4)), held=held)
+    assert seats(plan) == {"a": "6-7", "b": "0-3"}
+    assert [len(at.warnings) for at in plan.placements] == [0, 1]
+
+
+def test_a_gpu_that_a_stranger_holds_is_left_to_him() -> None:
+    held = Held({}, {}, strangers=(stranger("", 0),))
+    machine = build([16], gpus_on=[0, 0])
+    assert only(place(machine, layout_of(wish("a", gpus=1)), held=held)).gpus == (1,)
+    named = only(place(machine, layout_of(wish("a", "gpu:0")), held=held))
+    assert "a GPU of this slot is also held by python3 (pid 812, alice)" in named.warnings
 
 
 def test_a_moved_wish_forgets_what_belonged_to_its_old_slot() -> None:
