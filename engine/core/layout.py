@@ -35,6 +35,7 @@ class Wish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     slot: str | msgspec.UnsetType = msgspec.UNSET
     dtype: Literal["auto", "float32", "float16", "bfloat16"] | msgspec.UnsetType = msgspec.UNSET
     weight_only: str | msgspec.UnsetType = msgspec.UNSET
+    weights: Literal["stored", "dummy"] | msgspec.UnsetType = msgspec.UNSET
     memory: Literal["bind", "preferred", "interleave", "local"] | msgspec.UnsetType = msgspec.UNSET
     reserve_cores: Annotated[int, Meta(ge=0, le=4096)] | msgspec.UnsetType = msgspec.UNSET
     cores: Count | msgspec.UnsetType = msgspec.UNSET
@@ -88,6 +89,8 @@ class Instance(Struct, frozen=True, kw_only=True):
     count: int | None = None
     dtype: str = "auto"
     weight_only: str = "none"
+    weights: str = "stored"
+    """dummy: made-up numbers in the model's shape, to measure speed and fit before a download."""
     memory: str = "bind"
     reserve_cores: int | None = None
     """None: as many as the driver asks for."""

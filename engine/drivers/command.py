@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from engine.core.command import LAYOUT, Command
 from engine.core.errors import LayoutError
-from engine.drivers.driver import DTYPES, VLLM_METRICS, Conflict, Device, Order
+from engine.drivers.driver import DTYPES, VLLM_METRICS, Conflict, Device, Order, check_settings
 from engine.drivers.flags import with_args, written
 
 
@@ -29,10 +29,12 @@ class CommandDriver:
     downloads = True
     api_key_variable: str | None = None
     weight_only: tuple[str, ...] = ("none",)
+    dummy_weights = False
 
     def command(self, order: Order) -> Command:
         """The template with its places filled; nothing passes through a shell."""
         instance, placement = order.instance, order.placement
+        check_settings(self, instance)
         if not instance.command:
             raise LayoutError(
                 what=f"Instance {instance.name} has no command",

@@ -59,6 +59,8 @@ class Order:
     """`flags` of /proc/cpuinfo."""
     path: str = ""
     """PATH that the engine would inherit."""
+    has_tokenizer: bool = True
+    """False where the model's directory is known to hold none."""
 
     @property
     def has_local_model(self) -> bool:
@@ -109,6 +111,9 @@ class Driver(Protocol):
     weight_only: tuple[str, ...]
     """The low-bit forms of weights that it has; the first is what `none` means."""
 
+    dummy_weights: bool
+    """Whether it can run on made-up weights in the shape of a config.json."""
+
     def command(self, order: Order) -> Command:
         """The exact command line and environment for this placement. Raises LayoutError where
         the layout asks for what this engine cannot be given."""
@@ -126,6 +131,12 @@ def check_settings(
             why=f"the {driver.name} engine has: {', '.join(driver.dtypes)}",
             do="Correct dtype, or choose another engine",
         )
+    if instance.weights == "dummy" and not driver.dummy_weights:
+        raise LayoutError(
+            what=f'Instance {instance.name} cannot have weights = "dummy"',
+            why=f"the {driver.name} engine loads real weights only",
+            do="Leave weights out, or use torch, ipex, vllm-cpu or vllm-xpu",
+        )
     found = [
         (f"args.{written}", driver.refused_args[name])
         for written in instance.args
@@ -142,6 +153,11 @@ def check_settings(
             why=conflict.why,
             do=conflict.do,
         )
+
+
+def dummy_format(instance: Instance) -> str | None:
+    """The value of `--load-format`, which our worker has from vLLM."""
+    return "dummy" if instance.weights == "dummy" else None
 
 
 def beside(python: str, program: str) -> str:

@@ -41,6 +41,7 @@ class IpexLlmDriver:
     needs_model = True
     downloads = True
     api_key_variable: str | None = "VLLM_API_KEY"
+    dummy_weights = False
     weight_only: tuple[str, ...] = (
         *("none", "sym_int4", "asym_int4", "sym_int8", "fp6", "fp8", "fp8_e4m3", "fp8_e5m2"),
         *("woq_int4", "nf4", "fp4"),

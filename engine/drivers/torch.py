@@ -10,6 +10,7 @@ from engine.drivers.driver import (
     Device,
     Order,
     check_settings,
+    dummy_format,
 )
 from engine.drivers.flags import Flag, with_args, written
 from engine.drivers.profiles import profile_of
@@ -49,6 +50,7 @@ class TorchDriver:
     downloads = False
     api_key_variable: str | None = "SLOTDECK_API_KEY"
     weight_only: tuple[str, ...] = ("none", "int8")
+    dummy_weights = True
 
     def command(self, order: Order) -> Command:
         """`python worker --model DIR --port N …`, with as many threads as PUs."""
@@ -67,6 +69,7 @@ class TorchDriver:
             Flag("engine", self.name, LAYOUT),
             Flag("dtype", instance.dtype, LAYOUT),
             Flag("weight-only", instance.weight_only, LAYOUT),
+            Flag("load-format", dummy_format(instance), f"{LAYOUT}: weights"),
             Flag("threads", threads, f"{source}: one thread per PU of the slot"),
             Flag(
                 "grace-s",

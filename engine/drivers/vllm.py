@@ -5,11 +5,11 @@ Flags and variables were read in vLLM 0.32.0 and 0.6.6.post1, the one of ipex-ll
 
 from collections.abc import Mapping
 
-from engine.core.command import Setting
+from engine.core.command import LAYOUT, Setting
 from engine.core.errors import LayoutError
 from engine.core.layout import Instance
-from engine.drivers.driver import Conflict, Order
-from engine.drivers.flags import plain_name
+from engine.drivers.driver import Conflict, Order, dummy_format
+from engine.drivers.flags import Flag, plain_name
 
 ALIASES: Mapping[str, str] = {
     "tp": "tensor-parallel-size",
@@ -130,6 +130,15 @@ def world_size(instance: Instance, *, tensor_parallel: int) -> int:
     stages = size_of(instance, "pipeline-parallel-size") or 1
     ranks = size_of(instance, "tensor-parallel-size")
     return (tensor_parallel if ranks is None else ranks) * stages
+
+
+def dummy_flags(order: Order) -> tuple[Flag, ...]:
+    """Made-up weights, and no tokenizer where the directory has none: prompts are then numbers."""
+    without = order.instance.weights == "dummy" and not order.has_tokenizer
+    return (
+        Flag("load-format", dummy_format(order.instance), f"{LAYOUT}: weights"),
+        Flag("skip-tokenizer-init", without, f"{LAYOUT}: weights, and the model has no tokenizer"),
+    )
 
 
 def require_model(order: Order) -> None:

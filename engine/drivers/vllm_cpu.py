@@ -48,6 +48,7 @@ class VllmCpuDriver:
     downloads = True
     api_key_variable: str | None = "VLLM_API_KEY"
     weight_only: tuple[str, ...] = ("none", "fp8")
+    dummy_weights = True
 
     def command(self, order: Order) -> Command:
         """`vllm serve MODEL …`; the program beside the engine's own Python."""
@@ -65,6 +66,7 @@ class VllmCpuDriver:
             ),
             Flag("dtype", instance.dtype, LAYOUT),
             Flag("quantization", _QUANTIZATION[instance.weight_only], f"{LAYOUT}: weight_only"),
+            *vllm.dummy_flags(order),
             *(Flag(name, None, source) for name in vllm.LENGTHS),
             Flag("tensor-parallel-size", None, source),
             Flag("distributed-executor-backend", split, f"{source}: ranks on this machine"),
@@ -118,8 +120,9 @@ _QUANTIZATION = {"none": None, "fp8": "fp8"}
 
 
 def rank_pus(order: Order, world: int) -> list[CpuSet]:
-    """The PUs of each rank: equally many, none across NUMA nodes, none that is reserved. Raises LayoutError where the
-    ranks do not divide over the nodes.
+    """The PUs of each rank: equally many, none across NUMA nodes, none that is reserved.
+
+    Raises LayoutError where the ranks do not divide over the nodes.
 
     Ranks exchange results thread by thread, so that one with more threads than another would
     wait for ever: on uneven nodes each gets as many as the smallest has.

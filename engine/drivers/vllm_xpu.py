@@ -39,6 +39,7 @@ class VllmXpuDriver:
     downloads = True
     api_key_variable: str | None = "VLLM_API_KEY"
     weight_only: tuple[str, ...] = ("none", "fp8", "mxfp8", "mxfp4", "sym_int4")
+    dummy_weights = True
 
     def command(self, order: Order) -> Command:
         """`vllm serve MODEL …`; the program beside the engine's own Python."""
@@ -63,6 +64,7 @@ class VllmXpuDriver:
                 value=True,
                 source=f"{source}: graphs on XPU are new, its guides start without",
             ),
+            *vllm.dummy_flags(order),
             *(Flag(name, None, source) for name in vllm.LENGTHS),
             Flag("tensor-parallel-size", str(placement.tensor_parallel), PLACEMENT),
             Flag(

@@ -8,6 +8,8 @@ from engine.core.errors import ControlError
 from engine.core.model_tensors import StoredWeights
 from engine.host.safetensors_files import read_weights
 
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
+"""Files of which a model's tokenizer has one."""
 BUNDLED = {"smollm2-135m": "SmolLM2-135M-Instruct"}
 
 
@@ -25,6 +27,8 @@ class Model:
     """Size of its weights, as their index or the files say."""
     stored: StoredWeights | None = None
     """What is known of its weights; None when there are none here."""
+    has_tokenizer: bool = True
+    """False where its directory holds none."""
 
     @property
     def argument(self) -> str:
@@ -99,4 +103,5 @@ def _described(wished: str, path: Path) -> Model:
         config=config if isinstance(config, dict) else None,
         weights_bytes=stored.size_bytes if stored else None,
         stored=stored,
+        has_tokenizer=any((path / name).is_file() for name in TOKENIZERS),
     )

@@ -24,6 +24,8 @@ from engine.host.processor import Processor, read_processor
 from engine.host.root import HostRoot
 from engine.service.launcher import inherited
 
+DUMMY = "dummy weights"
+"""Said wherever an instance is shown that runs on made-up numbers."""
 WORKER = Path(__file__).parent.parent / "worker" / "__main__.py"
 
 
@@ -83,6 +85,7 @@ def order_of(
         cpu_model=processor.model,
         cpu_flags=processor.flags,
         path=around.environment.get("PATH", os.defpath),
+        has_tokenizer=model.has_tokenizer,
     )
     warnings, refusals = troubles(order, around.environment if live else None)
     if refusals:
@@ -96,6 +99,8 @@ def order_of(
     command = replace(command, argv=argv, env=env)
     if live:
         _require_program(command)
+    if wish.weights == "dummy":
+        warnings = (*warnings, f"{DUMMY}: speed and fit are real, answers mean nothing")
     placement = replace(
         placement,
         reasons=(*placement.reasons, *notes),

@@ -26,9 +26,12 @@ async def wait_until_ready(managed: Managed, tell: Callable[[str], None]) -> Non
             answer = await get(managed.url + driver.health_path, timeout_s=5.0)
             if answer.status == 200:
                 tell("health answers, waiting for the first token")
+                wish = managed.at.wish
+                # A model of made-up weights may come without a tokenizer.
+                prompt = [1] if wish.weights == "dummy" else "Hi"
                 token = await post_json(
                     managed.url + "/v1/completions",
-                    {"model": served_name(managed.at.wish.model), "prompt": "Hi", "max_tokens": 1},
+                    {"model": served_name(wish.model), "prompt": prompt, "max_tokens": 1},
                     timeout_s=_FIRST_TOKEN_WITHIN_S,
                     api_key=managed.api_key,
                 )

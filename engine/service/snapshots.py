@@ -8,6 +8,7 @@ from engine.core.status import InstanceStatus, LoadStatus, Snapshot, State
 from engine.core.topology import Machine
 from engine.drivers.registry import driver_of
 from engine.service.managed import Managed
+from engine.service.orders import DUMMY
 from engine.service.sampler import FIGURES, Figures, Sample, Subject
 from engine.service.supervisor import Supervisor
 
@@ -66,6 +67,8 @@ def _status(managed: Managed, figures: Figures | None, now: float) -> InstanceSt
         figures = Figures(unknown=dict.fromkeys(FIGURES, "not sampled yet"))
     elif figures.silent_s > SILENT_AFTER_S:
         why = f"not answering for {figures.silent_s:.0f} s"
+    if at.wish.weights == "dummy":
+        why = f"{why}; {DUMMY}: its answers mean nothing"
     return InstanceStatus(
         name=managed.name,
         engine=at.wish.engine,

@@ -48,6 +48,30 @@ def test_vllm_leaves_the_reserved_core_to_its_api_process() -> None:
     assert command.env["VLLM_CPU_OMP_THREADS_BIND"].value == "8-10"
 
 
+@pytest.mark.parametrize("engine", ["torch", "ipex", "vllm-cpu", "vllm-xpu"])
+def test_dummy_weights_are_asked_for_by_those_that_have_them(engine: str) -> None:
+    gpus = (0,) if engine == "vllm-xpu" else ()
+    wish = Instance(name="a", engine=engine, weights="dummy")
+    told = pairs(driver_of(engine).command(order(wish, gpus=gpus)).argv)
+    assert told["--load-format"] == "dummy"
+    assert "--skip-tokenizer-init" not in told
+    stored = order(Instance(name="a", engine=engine), gpus=gpus)
+    assert "--load-format" not in driver_of(engine).command(stored).argv
+
+
+def test_vllm_is_told_where_a_made_up_model_has_no_tokenizer() -> None:
+    asked = order(Instance(name="a", engine="vllm-cpu", weights="dummy"))
+    command = driver_of("vllm-cpu").command(replace(asked, has_tokenizer=False))
+    assert "--skip-tokenizer-init" in command.argv
+
+
+@pytest.mark.parametrize("engine", ["command", "ipex-llm"])
+def test_others_say_that_they_have_no_dummy_weights(engine: str) -> None:
+    wish = Instance(name="a", engine=engine, weights="dummy", command=("server",))
+    with pytest.raises(LayoutError, match='cannot have weights = "dummy"'):
+        driver_of(engine).command(order(wish))
+
+
 def test_remote_code_is_off_unless_asked_for() -> None:
     command = driver_of("torch").command(order(Instance(name="a", stop_grace_s=1)))
     assert "--trust-remote-code" not in command.argv
