@@ -43,6 +43,11 @@ class Wish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     strategy: Literal["spread", "pack", "isolate"] | msgspec.UnsetType = msgspec.UNSET
     core_kind: Literal["performance", "efficiency", "any"] | msgspec.UnsetType = msgspec.UNSET
     smt: bool | msgspec.UnsetType = msgspec.UNSET
+    allocator: Literal["system", "tcmalloc", "jemalloc", "auto"] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
+    openmp: Literal["default", "intel", "auto"] | msgspec.UnsetType = msgspec.UNSET
+    profile: list[str] | msgspec.UnsetType = msgspec.UNSET
     env: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     args: dict[str, Scalar] | msgspec.UnsetType = msgspec.UNSET
     restart: Literal["never", "on-failure", "always"] | msgspec.UnsetType = msgspec.UNSET
@@ -104,6 +109,12 @@ class Instance(Struct, frozen=True, kw_only=True):
     """None: performance cores where the slot has some, and where it names no cores itself."""
     smt: bool = False
     """Also give the SMT siblings of the slot's cores."""
+    allocator: str | None = None
+    """Loaded before the engine's own; None: the system's, left as it is."""
+    openmp: str | None = None
+    """The OpenMP runtime loaded before the engine's own; None: the one that it brings."""
+    profile: tuple[str, ...] = ()
+    """Variables that are offered for its engine and cards, each as `NAME=value`."""
     env: dict[str, str] = {}
     args: dict[str, Scalar] = {}
     restart: str = "on-failure"
@@ -191,7 +202,8 @@ def _fill(defaults: Wish, wish: InstanceWish) -> Instance:
         mixed = key in ("env", "args") and isinstance(said.get(key), dict)
         said[key] = {**said[key], **value} if mixed else value
     values = {key: value for key, value in said.items() if value is not msgspec.UNSET}
-    values["command"] = tuple(values.get("command", ()))
+    for key in ("command", "profile"):
+        values[key] = tuple(values.get(key, ()))
     return Instance(**values)
 
 

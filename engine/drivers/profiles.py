@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from engine.core.command import Setting
+from engine.core.errors import LayoutError
+from engine.core.layout_mistakes import nearest
 from engine.drivers.driver import Order
 from engine.drivers.level_zero import BATTLEMAGE, DG2, FLEX, Generation, generations
 
@@ -47,7 +49,6 @@ _ANY = ()
 _START = "intel/ipex-llm docker/llm/serving/xpu/docker/start-vllm-service.sh"
 _QUICKSTART = "intel/ipex-llm docs/mddocs/Quickstart/vLLM_quickstart.md section 4"
 _SCALER = "intel/llm-scaler vllm/README.md"
-_IPEXRUN = "IPEX 2.8 ipexrun, launcher_base.py"
 
 _OFF = ("USE_XETLA", "OFF", "the XeTLA kernels are for Max")
 _CACHE = ("SYCL_CACHE_PERSISTENT", "1", "kernels compiled once are kept")
@@ -90,15 +91,6 @@ _NO_LINKS = (
     *("CCL_TOPO_FABRIC_VERTEX_CONNECTION_CHECK", "0"),
     "oneCCL stops guessing the links between cards and takes them for Xe links",
 )
-_BLOCKTIME = (
-    *("KMP_BLOCKTIME", "1"),
-    "idle threads of Intel's OpenMP sleep after 1 ms; with libiomp5 in LD_PRELOAD",
-)
-_JEMALLOC = (
-    *("MALLOC_CONF", "oversize_threshold:1,background_thread:true,metadata_thp:auto"),
-    "memory is kept for reuse; with jemalloc in LD_PRELOAD",
-)
-
 PROFILES: tuple[Variable, ...] = (
     Variable("ipex-llm", _ARC, _ALWAYS, *_OFF, _START),
     Variable("ipex-llm", _ARC, _ALWAYS, *_CACHE, _START),
@@ -127,10 +119,6 @@ PROFILES: tuple[Variable, ...] = (
     ),
     Variable("vllm-xpu", (BATTLEMAGE,), _SWITCH_TOGETHER, *_RING, "vllm-project/vllm#50545"),
     Variable("vllm-xpu", (BATTLEMAGE,), _SWITCH, *_NO_COPIES, "intel/llvm#17721"),
-    Variable("torch", _ANY, _SWITCH, *_BLOCKTIME, _IPEXRUN),
-    Variable("torch", _ANY, _SWITCH, *_JEMALLOC, _IPEXRUN),
-    Variable("ipex", _ANY, _SWITCH, *_BLOCKTIME, _IPEXRUN),
-    Variable("ipex", _ANY, _SWITCH, *_JEMALLOC, _IPEXRUN),
 )
 
 
@@ -167,9 +155,27 @@ def offered(
 
 
 def profile_of(engine: str, order: Order, *, tensor_parallel: int) -> dict[str, Setting]:
-    """The same for an order: its cards, and the kind of its processor."""
+    """The same for an order: its cards, its processor, and the rows that the layout asks for.
+
+    Raises LayoutError for a row that is not offered.
+    """
+    cards = generations(order)
+    keys = [row.key for row in offered(engine, cards, tensor_parallel=tensor_parallel)]
+    for asked in order.instance.profile:
+        # Of a made-up card nothing is known: then every row of the engine may be meant.
+        known = keys if cards else [row.key for row in PROFILES if row.engine == engine]
+        if asked not in known:
+            offers = ", ".join(known) or "nothing"
+            raise LayoutError(
+                what=f"Instance {order.instance.name} cannot have profile {asked!r}",
+                why=f"for {engine} here is offered: {offers}",
+                do=f"{nearest(asked, known)}Any other variable goes under env",
+            )
     return profile_for(
-        engine, generations(order), tensor_parallel=tensor_parallel, core_cpu=is_core_cpu(order)
+        *(engine, cards),
+        tensor_parallel=tensor_parallel,
+        core_cpu=is_core_cpu(order),
+        opt_in=order.instance.profile,
     )
 
 

@@ -17,8 +17,10 @@ from engine.core.sizing import Needs
 from engine.core.topology import Gpu, Machine
 from engine.drivers.driver import Order
 from engine.drivers.level_zero import affinity_mask
+from engine.drivers.preloads import preload_settings
 from engine.drivers.registry import driver_of
 from engine.drivers.troubles import troubles
+from engine.host.libraries import find_libraries
 from engine.host.models import Model, find_model
 from engine.host.processor import Processor, read_processor
 from engine.host.root import HostRoot
@@ -93,8 +95,21 @@ def order_of(
             what=f"Instance {wish.name} cannot run so", why=refusals[0].why, do=refusals[0].do
         )
     command = driver.command(order)
+    layout_env = dict(wish.env)
+    if wish.allocator is not None or wish.openmp is not None:
+        if live:
+            libraries = find_libraries(order.python, around.environment)
+            loaded = preload_settings(
+                wish, libraries, around.environment, binds_threads=driver.binds_threads
+            )
+            command = replace(command, env={**command.env, **loaded})
+            if "LD_PRELOAD" in loaded:
+                # What the user's shell preloads is in it, so that does not take its place.
+                layout_env = {"LD_PRELOAD": loaded["LD_PRELOAD"].value, **layout_env}
+        else:
+            warnings = (*warnings, "which libraries are preloaded is known on the machine only")
     shell = {**inherited(around.environment), **engine_variables(around.environment)}
-    env, notes = merged(shell, command.env, wish.env)
+    env, notes = merged(shell, command.env, layout_env)
     argv = (_beside(base, command.argv[0]), *command.argv[1:])
     command = replace(command, argv=argv, env=env)
     if live:

@@ -146,7 +146,7 @@ def with_lines(*lines: str) -> str:
         # unknown keys, tables and values, with the nearest right word
         (with_lines('slto = "numa:0"'), 4, "'slto' is not a key of [[instance]]", "'slot'"),
         (with_lines("", "# slot =", 'Slot = "numa:0"'), 6, "'Slot' is not a key", "'slot'"),
-        (with_lines('numa = "0"'), 4, "'numa' is not a key", "It may hold: allow_degraded"),
+        (with_lines('numa = "0"'), 4, "'numa' is not a key", "It may hold: allocator, allow_degraded"),
         (with_lines('dtype = "bf16"'), 4, "'bf16' is not a value of dtype", "'bfloat16'"),
         (with_lines('memory = "bnd"'), 4, "'bnd' is not a value of memory", "'bind'"),
         (with_lines('restart = "onfailure"'), 4, "not a value of restart", "'on-failure'"),
