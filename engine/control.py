@@ -78,6 +78,8 @@ class Offer:
     """When there is one, nothing of the offer can be applied."""
     consequences: tuple[str, ...] = ()
     """What will be lost or changed, in words: "a: 2 requests in flight have 30 s to finish"."""
+    machine_revision: str = ""
+    """Of the machine that it was made for: it is stale on another one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.control import (
@@ -41,7 +41,6 @@ class _Made:
 
     offer: Offer
     change: Change
-    machine_revision: str
     turn: int
     planned: dict[str, Planned] = field(default_factory=dict)
     layout_name: str = ""
@@ -95,7 +94,11 @@ class Offers:
         Raises StaleOffer when the world has changed since.
         """
         made = self._made.pop(offer_id, None)
-        if made is None or made.turn != self._turn or made.machine_revision != machine.revision:
+        if (
+            made is None
+            or made.turn != self._turn
+            or made.offer.machine_revision != machine.revision
+        ):
             raise StaleOffer(
                 what="This offer is no longer good",
                 why="the machine or the instances have changed since it was made",
@@ -343,7 +346,8 @@ class Offers:
         layout_name: str = "",
     ) -> _Made:
         by_name = {one.wish.name: one for one in planned}
-        return _Made(offer, change, machine.revision, self._turn, by_name, layout_name)
+        offer = replace(offer, machine_revision=machine.revision)
+        return _Made(offer, change, self._turn, by_name, layout_name)
 
 
 def _same(now: Managed, planned: Planned) -> bool:
