@@ -23,8 +23,16 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1
 
 
 def folded(text: str, width: int, *, indent: str = "") -> list[str]:
-    """Lines of at most `width` columns where that can be, broken after spaces and commas."""
-    pieces = [piece for piece in re.split(r"(?<=[ ,])", text) if piece]
+    """Lines of at most `width` columns where that can be, broken after spaces, and after the
+    commas of long lists such as CPU sets."""
+    words = [word for word in re.split(r"(?<= )", text) if word]
+    long = width // 3
+    pieces = [
+        piece
+        for word in words
+        for piece in (re.split(r"(?<=,)", word) if len(word) > long else [word])
+        if piece
+    ]
     lines, line = [], ""
     for piece in pieces:
         if line.strip() and len(line) + len(piece.rstrip()) > width:
