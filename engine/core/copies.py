@@ -1,9 +1,12 @@
 """Wishes for several copies (`each …`, `count`) turned into one wish per copy."""
 
+from collections import Counter
+
 import msgspec
 
 from engine.core.errors import CannotPlace
 from engine.core.layout import Instance
+from engine.core.shares import home
 from engine.core.slot import Slot
 from engine.core.topology import Machine
 
@@ -18,7 +21,11 @@ _PLACES = {
 def copies_of(wish: Instance, machine: Machine) -> list[Instance]:
     """The wish itself, or its copies named a-0, a-1, … Raises CannotPlace."""
     slot = Slot.parse(wish.slot)
-    if slot.kind == "each":
+    if wish.count == "fill":
+        slots = [wish.slot] * _room(wish, machine)
+    elif wish.count is not None and not isinstance(wish.count, int):
+        raise CannotPlace(f"count = {wish.count!r} is no number", 'Write a number, or "fill"')
+    elif slot.kind == "each":
         slots = _each(slot.each or "numa", wish.count, machine)
     elif wish.count is None:
         return [wish]
@@ -39,6 +46,14 @@ def copies_of(wish: Instance, machine: Machine) -> list[Instance]:
         )
         for copy, place in enumerate(slots)
     ]
+
+
+def _room(wish: Instance, machine: Machine) -> int:
+    """How many such copies an empty machine has room for; at least one, which may be refused."""
+    if wish.gpus is not None:
+        return max(1, sum(gpu.computes for gpu in machine.gpus) // wish.gpus)
+    homes = Counter(home(core) for core in machine.cores if core.pus & machine.pus.usable)
+    return max(1, sum(cores // (wish.cores or cores) for cores in homes.values()))
 
 
 def _each(kind: str, count: int | None, machine: Machine) -> list[str]:

@@ -65,7 +65,7 @@ class InstanceWish(Wish, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: Annotated[str, Meta(pattern=NAME)]
     port: Port | msgspec.UnsetType = msgspec.UNSET
-    count: Count | msgspec.UnsetType = msgspec.UNSET
+    count: Count | Literal["fill"] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Ports(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,7 +91,8 @@ class Instance(Struct, frozen=True, kw_only=True):
     model: str = ""
     slot: str = "auto"
     port: int | None = None
-    count: int | None = None
+    count: int | str | None = None
+    """How many copies; "fill": as many of so many `cores` or `gpus` as have room."""
     dtype: str = "auto"
     weight_only: str = "none"
     weights: str = "stored"
@@ -269,6 +270,14 @@ def _check_instances(
                 ("instance", str(position), "count"),
                 f"count = {instance.count} would put every copy on the one slot {instance.slot!r}",
                 'Use slot = "auto" or slot = "each numa" (each package, each gpu) with count',
+            )
+        if instance.count == "fill" and (
+            slot.kind != "auto" or (instance.cores is None and instance.gpus is None)
+        ):
+            raise mistakes.at(
+                mistakes.said(position, "count"),
+                'count = "fill" wants to know how large each copy is, and where it may choose',
+                'Add cores = 4 (or gpus = 1) and slot = "auto"',
             )
         if instance.gpus is not None and slot.kind != "auto":
             several = ",".join(map(str, range(instance.gpus)))

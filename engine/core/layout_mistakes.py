@@ -86,6 +86,9 @@ class Mistakes:
         if path[:1] == ("instance",) and key == "name" and isinstance(table, str):
             why = "a name is 1 to 63 letters, digits, '.', '-' or '_', a letter or digit first"
             return self.at(path, f"{table!r} cannot be a name: {why}", "Correct the name")
+        if isinstance(wanted, inspect.UnionType) and message.startswith("Invalid enum value"):
+            # "A number or one of these words": it was a word.
+            wanted = next(one for one in wanted.types if isinstance(one, inspect.LiteralType))
         if isinstance(wanted, inspect.LiteralType):
             choices = [str(value) for value in wanted.values]
             return self.not_a_value(path, key, table, choices)
@@ -171,7 +174,7 @@ def _type_at(wanted: inspect.Type, path: Path) -> inspect.Type | None:
         if isinstance(found, inspect.UnionType):
             # "… or nothing": the one other type is meant.
             rest = [one for one in found.types if not isinstance(one, inspect.NoneType)]
-            found = rest[0] if len(rest) == 1 else None
+            found = rest[0] if len(rest) == 1 else found
     return found
 
 

@@ -6,7 +6,8 @@ The rules, in the order in which they are applied:
 2. PUs that are offline or outside our cpuset are never used: dropped from a place such as
    `numa:0`, a refusal where they were asked for one by one.
 3. No core and no GPU twice: first the wishes with a place of their own, then GPUs that are named,
-   then `auto` on GPUs, at last `auto` on cores; each group in the file's order.
+   then `auto` on GPUs, then `auto` on cores, at last copies that fill what is left; each group in
+   the file's order.
 4. One PU of each physical core; SMT siblings stay idle unless `smt` asks for them (siblings by
    the kernel's list, not by id).
 5. Performance cores before efficiency cores, which are left out where there are both; where only
@@ -27,7 +28,7 @@ The rules, in the order in which they are applied:
 13. A port that the file names is taken; the others keep theirs or get the lowest free one.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -103,6 +104,7 @@ def place(
     refusals: list[Refusal] = []
     wishes: dict[str, Instance] = {}
     families: list[list[str]] = []
+    filling: dict[str, list[str]] = {}
     for wish in layout.instances:
         try:
             copies = copies_of(wish, machine)
@@ -110,18 +112,25 @@ def place(
             refusals.append(Refusal(wish.name, refused.why, refused.do))
             continue
         families.append([copy.name for copy in copies])
+        if wish.count == "fill":
+            filling |= dict.fromkeys(families[-1], families[-1])
         for copy in copies:
             if copy.name in wishes:
                 why = f"a copy of {wish.name} and another instance are both named {copy.name}"
                 refusals.append(Refusal(copy.name, why, "Rename one of them"))
             else:
                 wishes[copy.name] = copy
-    table = Table(machine, held, layout.ports, tuple(wishes.values()), traits, sizes)
+    table = Table(
+        machine, held, layout.ports, tuple(wishes.values()), traits, sizes, last=filling.keys()
+    )
     placed: dict[str, Placement] = {}
-    for wish in _in_order(wishes.values(), table):
+    for wish in _in_order(wishes.values(), table, filling):
         try:
             seat = table.seat(wish)
         except CannotPlace as refused:
+            if any(name in placed for name in filling.get(wish.name, ())):
+                del wishes[wish.name]  # it was to fill what there is, and that is full
+                continue
             refusals.append(Refusal(wish.name, refused.why, refused.do))
             continue
         except SlotError as error:
@@ -146,13 +155,13 @@ def place(
     return Plan(tuple(wishes.values()), placements, tuple(refusals))
 
 
-def _in_order(wishes: Iterable[Instance], table: Table) -> list[Instance]:
+def _in_order(wishes: Iterable[Instance], table: Table, filling: Container[str]) -> list[Instance]:
     """The least free to choose comes first; sorting keeps the file's order inside a group."""
 
     def rank(wish: Instance) -> int:
         kind = Slot.parse(wish.slot).kind
         if kind == "auto":
-            return 2 if table.wants_gpus(wish) else 3
+            return (2 if table.wants_gpus(wish) else 3) + 2 * (wish.name in filling)
         return 1 if kind == "gpu" else 0
 
     return sorted(wishes, key=rank)

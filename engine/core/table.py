@@ -1,6 +1,6 @@
 """Who holds what while a layout is being placed: instances take their seats one by one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.core.auto import Choice, choose_cores, choose_gpus
@@ -60,7 +60,11 @@ class Table:
         wishes: Sequence[Instance],
         traits: Mapping[str, EngineTraits],
         sizes: Sizes | None,
+        *,
+        last: Collection[str] = (),
     ) -> None:
+        """`last` are those who only get what the others leave."""
+        self._last = last
         self._machine = machine
         self._wishes = wishes
         self._traits = traits
@@ -293,7 +297,9 @@ class Table:
             autos = [
                 one
                 for one in self._wishes
-                if Slot.parse(one.slot).kind == "auto" and self.wants_gpus(one) == gpus
+                if Slot.parse(one.slot).kind == "auto"
+                and self.wants_gpus(one) == gpus
+                and (one.name in self._last) == (wish.name in self._last)
             ]
             if gpus:
                 taken = {*self._gpu_holder, *(i for each in self._strangers for i in each.gpus)}

@@ -146,7 +146,12 @@ def with_lines(*lines: str) -> str:
         # unknown keys, tables and values, with the nearest right word
         (with_lines('slto = "numa:0"'), 4, "'slto' is not a key of [[instance]]", "'slot'"),
         (with_lines("", "# slot =", 'Slot = "numa:0"'), 6, "'Slot' is not a key", "'slot'"),
-        (with_lines('numa = "0"'), 4, "'numa' is not a key", "It may hold: allocator, allow_degraded"),
+        (
+            with_lines('numa = "0"'),
+            4,
+            "'numa' is not a key",
+            "It may hold: allocator, allow_degraded",
+        ),
         (with_lines('dtype = "bf16"'), 4, "'bf16' is not a value of dtype", "'bfloat16'"),
         (with_lines('memory = "bnd"'), 4, "'bnd' is not a value of memory", "'bind'"),
         (with_lines('restart = "onfailure"'), 4, "not a value of restart", "'on-failure'"),
@@ -233,6 +238,8 @@ def with_lines(*lines: str) -> str:
         (with_lines('slot = "numa:0"', "cores = 2"), 5, "cores = 2", "numa:0/core:0-1"),
         (with_lines('slot = "pu:0"', "cores = 2"), 5, "cores = 2", "numa:0/core:0-1"),
         (with_lines('slot = "gpu:0"', "gpus = 2"), 5, "gpus = 2", 'slot = "gpu:0,1"'),
+        (with_lines('count = "fill"'), 4, "how large each copy is", "cores = 4"),
+        (with_lines('count = "fil"'), 4, "count", "fill"),
         (with_lines('strategy = "spred"'), 4, "strategy", "Did you mean 'spread'?"),
         (with_lines('core_kind = "p"'), 4, "core_kind", "any, efficiency, performance"),
         (

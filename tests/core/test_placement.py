@@ -300,6 +300,21 @@ def test_a_gpu_that_a_stranger_holds_is_left_to_him() -> None:
     assert "a GPU of this slot is also held by python3 (pid 812, alice)" in named.warnings
 
 
+def test_copies_that_fill_take_what_the_others_leave() -> None:
+    fill = wish("f", cores=4, count="fill")
+    assert seats(place(build([8, 6]), layout_of(fill))) == {
+        "f-0": "0-3",
+        "f-1": "4-7",
+        "f-2": "8-11",
+    }
+    left = place(build([8, 6]), layout_of(fill, wish("b", "numa:1")))
+    assert seats(left) == {"f-0": "0-3", "f-1": "4-7", "b": "8-13"}
+    none = place(build([8, 6]), layout_of(fill, wish("a", "machine")))
+    assert [refusal.instance for refusal in none.refusals] == ["f-0", "f-1", "f-2"]
+    cards = place(build([16], gpus_on=[0] * 5), layout_of(wish("g", gpus=2, count="fill")))
+    assert [at.gpus for at in cards.placements] == [(0, 1), (2, 3)]
+
+
 def test_a_moved_wish_forgets_what_belonged_to_its_old_slot() -> None:
     copy = wish("a-0", "auto", cores=2, port=8001)
     assert moved(copy, "numa:1") == wish("a-0", "numa:1", port=8001)
