@@ -1,11 +1,14 @@
-"""Say what a layout would do on a machine: placements, reasons, refusals, exact commands."""
+"""Say what a layout would do on a machine: placements, reasons, refusals, exact commands.
+
+With --advise MODEL instead of a layout: propose layouts for this machine, in order, with reasons.
+"""
 
 import argparse
 import asyncio
 import shutil
 from collections.abc import Mapping
 
-from engine.cli import sources
+from engine.cli import advise, sources
 from engine.cli.held import held_here
 from engine.cli.layouts import checked, read_layout
 from engine.cli.text import folded, print_json, shell_lines, size
@@ -19,16 +22,19 @@ from engine.service.planning import LayoutPlan, plan_json, plan_layout
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's options."""
-    parser.add_argument("layout", metavar="LAYOUT", help="a layout file")
+    parser.add_argument("layout", metavar="LAYOUT", nargs="?", help="a layout file")
     sources.arguments(parser)
     parser.add_argument(
         "--explain", action="store_true", help="tell who asked for each flag and variable"
     )
     parser.add_argument("--json", action="store_true", help="print slotdeck.plan/1")
+    advise.arguments(parser)
 
 
 def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
-    """Print the plan; 3 when a placement is refused."""
+    """Print the plan; 3 when a placement is refused. With --advise, propose layouts."""
+    if advise.wanted(asked):
+        return advise.run(asked, environment)
     change = read_layout(asked.layout)
     layout = checked(change)
     machine = sources.machine(asked)
