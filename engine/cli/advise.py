@@ -121,19 +121,17 @@ def advice(
             do=f"Name one of: {', '.join(engines)}",
         )
     here = Path.cwd()
-    found = find_model(asked.advise, base=here, bundled=around.bundled_models)
-    # A layout file may be kept anywhere: a directory is named so that it is found from there.
-    model = str(found.path) if found.path and not asked.advise.startswith("bundled:") else None
+    model, is_local = _named(asked.advise, machine, here, around.bundled_models)
     cards = {gpu.index: family for gpu in machine.gpus if (family := generation(gpu))}
     answer = advise(
         machine,
         Ask(
-            model=model or asked.advise,
+            model=model,
             goal=asked.goal or "throughput",
             engine=asked.engine,
             context=asked.context,
             sequences=asked.sequences,
-            is_local=found.path is not None,
+            is_local=is_local,
             cpu_flags=read_processor(HostRoot()).flags if machine.live else None,
             families=cards,
         ),
@@ -142,6 +140,21 @@ def advice(
         held=asyncio.run(held_here(Layout(name="", instances=()), machine, environment)),
     )
     return _asked_engines(answer, machine, around, str(here))
+
+
+def _named(asked: str, machine: Machine, base: Path, bundled: Path) -> tuple[str, bool]:
+    """The model as a layout shall say it, and whether it is a directory rather than a hub id."""
+    try:
+        found = find_model(asked, base=base, bundled=bundled)
+    except ControlError:
+        if machine.live or not asked:
+            raise
+        # For another machine it need not be here.
+        return asked, True
+    if found.path is None or asked.startswith("bundled:"):
+        return asked, found.path is not None
+    # A layout file may be kept anywhere, and the directory has to be found from there.
+    return str(found.path), True
 
 
 def _card_bytes(machine: Machine) -> int | None:
@@ -190,7 +203,8 @@ def describe(answer: Advice, width: int = 80) -> str:
     """The proposals in lines; each layout may be copied as it stands."""
     lines = folded(f"{answer.model}, for {answer.goal}, on {answer.machine}", width, indent="  ")
     for engine in answer.engines:
-        lines += folded(f"  {engine} (--engine chooses another)", width, indent="    ")
+        lines += folded(f"  {engine}", width, indent="    ")
+    lines.append("  (--engine chooses another)")
     told: set[str] = set()
     for number, one in enumerate(answer.advice, 1):
         lines += ["", *folded(f"{number}. {one.title}", width, indent="   ")]

@@ -106,8 +106,10 @@ def _unknown(trial: Trial) -> list[str]:
     if needs.total_bytes is None:
         why = next((note for note in needs.notes if "unknown" in note), "its files are not here")
         lines.append(f"the model's size ({why}): whether it fits is not known, and not asked")
-    elif needs.total_bytes is not None:
+    else:
         lines.append("the runtime's part of what it needs is an estimate")
+    if trial.is_packed:
+        lines.append("whether the engine takes the low-bit form that the files are in")
     if ask.context is None:
         told = (
             "the engine's own limit holds"

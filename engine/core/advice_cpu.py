@@ -79,7 +79,7 @@ class _Cpus:
         # One answer may come sooner from a whole package, so that is for latency.
         near = self._near_packages()
         if near and (not held or (latency and not small)):
-            self._offer_packages()
+            self._offer_packages(only=not held)
         if held and len(self._cores) > 1:
             trial.offer(self._one_alone(forms))
         if near and held and not latency:
@@ -175,7 +175,7 @@ class _Cpus:
                 answer[package.os_index] = mine
         return answer
 
-    def _offer_packages(self) -> None:
+    def _offer_packages(self, *, only: bool = False) -> None:
         packages = self._packages()
         widths = {len(nodes) for nodes in packages.values()}
         first = max(
@@ -183,16 +183,19 @@ class _Cpus:
         )
         for engine in self._spanning:
             split = max(widths) if engine.traits.tensor_parallel else 1
-            over = "" if split == 1 else f", split over its {split} NUMA nodes"
-            if not self._may_split(engine, split, f"One replica per package{over}"):
+            over = "" if split == 1 else f" (TP{split})"
+            title = f"One replica per package{over}"
+            if not self._may_split(engine, split, title, quiet=engine is not self._engine):
                 continue
             if split > 1 and len(widths) > 1:
                 continue
             forms, quiet = self._forms(engine), engine is not self._engine
             reasons = (
                 self._why_wide(max(widths), split),
-                "one answer may come sooner, all users together may get fewer tokens: no figure "
-                "is published, measure it against one replica per node",
+                "no NUMA node holds it alone"
+                if only
+                else "one answer may come sooner, all users together may get fewer tokens: no "
+                "figure is published, measure it against one replica per node",
                 *self._other(engine),
             )
             wide = {
@@ -233,8 +236,10 @@ class _Cpus:
                 groups = [nodes[at : at + width] for at in range(0, len(nodes) - width + 1, width)]
                 slots = [f"numa:{NodeSet(group)}" for group in groups]
                 split = width if engine.traits.tensor_parallel else 1
-                title = f"One instance over {width} NUMA nodes"
-                last = width == len(nodes)
+                title = (
+                    f"One instance over {width} NUMA nodes{f' (TP{split})' if split > 1 else ''}"
+                )
+                last = width == len(nodes) and engine is self._engine
                 if not self._may_split(engine, split, title, quiet=not last):
                     continue
                 candidate = Candidate(
@@ -264,7 +269,7 @@ class _Cpus:
             why = f"the model's attention heads cannot be divided over {split} NUMA nodes"
         if why and not quiet:
             self._trial.reject(
-                Rejection(title, why, 'Run a replica on each NUMA node: slot = "each numa"')
+                Rejection(title, why, 'Use engine = "torch", which is one process over them')
             )
         return why is None
 
@@ -299,7 +304,7 @@ class _Cpus:
                 wishes.append(msgspec.structs.replace(wish, name=name, count=count, cores=cores))
             yield Try(
                 tuple(wishes),
-                f", {FORM_WORDS.get(form.weight_only, form.weight_only)}",
+                f", {self._trial.words(form.weight_only)}",
                 form.reasons,
                 split,
             )
@@ -310,12 +315,8 @@ class _Cpus:
         plain = self._trial.needs(self._trial.wish(engine.name, "machine"))
         dtype, told = self._dtype(engine)
         forms: list[Form] = []
-        for form in _preferred(engine, flags):
+        for form in () if self._trial.is_packed else _preferred(engine, flags):
             needs = self._trial.needs(self._trial.wish(engine.name, "machine", form=form))
-            if plain.weights_bytes is not None and (
-                needs.weights_bytes is None or needs.weights_bytes >= plain.weights_bytes
-            ):
-                continue  # The files are in a low-bit form already.
             mixture = plain.parameters is not None and plain.active_parameters != plain.parameters
             if engine.name == "torch" and mixture:
                 told = (

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import msgspec
 
 from engine.core.advice_facts import (
-    FORM_WORDS,
     MANY_CARDS,
     NO_EXCHANGE,
     REPLICAS_SCALE,
@@ -107,14 +106,9 @@ class _Gpus:
     def _forms(self) -> list[str]:
         """The one that the published rule is for first: FP8."""
         plain = self._trial.needs(self._wish("none", 1))
-        low = []
-        for form in _LOW_BIT:
-            needs = self._trial.needs(self._wish(form, 1))
-            packed = plain.weights_bytes is not None and (
-                needs.weights_bytes is None or needs.weights_bytes >= plain.weights_bytes
-            )
-            if form in self._engine.forms and not packed:
-                low.append(form)
+        low = [form for form in _LOW_BIT if form in self._engine.forms]
+        if self._trial.is_packed:
+            low = []
         each = plain.per_device_bytes
         if each is not None and self._rooms and each * 4 <= self._rooms[0]:
             return ["none", *low[:1]]
@@ -146,13 +140,13 @@ class _Gpus:
             warnings = (MANY_CARDS,) if split >= _MANY else ()
             if left := len(self._cards) % split:
                 warnings += (f"{left} of {len(self._cards)} cards stay free",)
-        words = FORM_WORDS.get(form, form)
+        words = self._trial.words(form)
         tried = Try((self._wish(form, split),), f", {words}", self._saving(form))
         return self._trial.offer(Candidate(title, (tried,), reasons, warnings, quiet))
 
     def _offer_pair(self, form: str) -> None:
         title = "Two cards for each replica (TP2)"
-        tried = Try((self._wish(form, 2),), f", {FORM_WORDS.get(form, form)}")
+        tried = Try((self._wish(form, 2),), f", {self._trial.words(form)}")
         reasons = (
             *pair_words(),
             "measure both (A/B) before you choose it: other cards and models have other figures",
@@ -178,7 +172,6 @@ class _Gpus:
             return ()
         plain = self._trial.needs(self._wish("none", 1)).weights_bytes
         packed = self._trial.needs(self._wish(form, 1)).weights_bytes
-        words = FORM_WORDS.get(form, form)
         if plain is None or packed is None:
             return ()
-        return (f"{words}: {gib(packed)} instead of {gib(plain)} (computed)",)
+        return (f"{self._trial.words(form)}: {gib(packed)} instead of {gib(plain)} (computed)",)

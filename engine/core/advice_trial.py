@@ -5,7 +5,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from engine.core.advice_facts import SPARE, START_CONTEXT, START_SEQUENCES, VLLM_SEQUENCES
+from engine.core.advice_facts import (
+    FORM_WORDS,
+    SPARE,
+    START_CONTEXT,
+    START_SEQUENCES,
+    VLLM_SEQUENCES,
+)
 from engine.core.advice_values import (
     Ask,
     Candidate,
@@ -61,6 +67,19 @@ class Trial:
         given = {"args": args, **more}
         wish = Instance(name="a", engine=engine, model=self.ask.model, slot=slot, weight_only=form)
         return self._with(msgspec.structs.replace(wish, **given), self.ask.sequences or 1)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the files are in a low-bit form already, so that no engine makes one of them."""
+        plain = self.needs(self.wish("torch", "machine")).weights_bytes
+        packed = self.needs(self.wish("torch", "machine", form="int8")).weights_bytes
+        return plain is not None and (packed is None or packed >= plain)
+
+    def words(self, form: str) -> str:
+        """A form of weights as a title says it."""
+        if form == "none" and self.is_packed:
+            return "stored weights"
+        return FORM_WORDS.get(form, form)
 
     def needs(self, wish: Instance, split: int = 1) -> Needs:
         """What that instance needs, over so many ranks."""
