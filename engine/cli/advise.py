@@ -208,7 +208,7 @@ def describe(answer: Advice, width: int = 80) -> str:
     told: set[str] = set()
     for number, one in enumerate(answer.advice, 1):
         lines += ["", *folded(f"{number}. {one.title}", width, indent="   ")]
-        lines += [f"     {line}" for line in one.layout.splitlines() if line]
+        lines += [f"   {line}" for line in one.layout.splitlines() if line]
         # What an earlier one said is not said again, so that the difference is seen.
         for reason in one.reasons:
             if reason not in told:

@@ -19,7 +19,7 @@ REPLICAS_SCALE = (
     "1 / 2 / 4 of them (llm-scaler vllm/README 2.6)"
 )
 NO_EXCHANGE = (
-    "one card holds the whole model: no exchange after each layer, which published figures charge "
+    "one card a replica: no exchange after each layer, which published figures charge "
     "with 15.19 against 21.78 ms a token (8B on Arc A770, ipex-llm #12190)"
 )
 BOUND_TO_A_NODE = (

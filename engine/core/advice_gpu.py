@@ -130,7 +130,7 @@ class _Gpus:
         warnings: tuple[str, ...] = ()
         if split == 1:
             title = "One replica per card" if len(self._cards) > 1 else "One instance on the card"
-            reasons = ()
+            reasons = ("there is one free card",)
             if len(self._cards) > 1:
                 latency = self._trial.ask.goal == "latency"
                 reasons = (NO_EXCHANGE if latency else REPLICAS_SCALE,)
