@@ -19,29 +19,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from tomlkit.exceptions import TOMLKitError
 
 from engine.core.command import Command, is_secret, shown_argv
 from engine.core.copies import copies_of
 from engine.core.errors import CannotPlace, LayoutError
 from engine.core.fingerprint import Expect
 from engine.core.layout import SCHEMA, Instance, Layout, Ports, Wish, parse_layout
-from engine.core.toml_lines import Path
-from engine.core.toml_text import Document, Edit, spliced, toml_key, toml_value
+from engine.core.layout_keys import ALWAYS, OWN, UNSAID, changes_of, defaults_for, said_of
+from engine.core.toml_document import Document, toml_lines, toml_value
 from engine.core.topology import Machine
-
-_OWN = ("name", "port", "count")
-"""Keys that `[defaults]` cannot have."""
-_MIXED = ("env", "args")
-"""Tables of which an instance's own entries are laid over those of `[defaults]`."""
-_UNSAID: dict[str, Any] = {
-    field.name: field.default if field.default is not msgspec.NODEFAULT else {}
-    for field in msgspec.structs.fields(Instance)
-    if field.name != "name"
-}
-"""What a key means that is said nowhere."""
-_PATHS = ("model", "command", "python")
-_ALWAYS = ("engine",)
-"""Written into a new file even where it would be just that anyhow: it reads better so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +40,6 @@ class _Table:
     filled: Instance
     copies: tuple[Instance, ...]
     """What it expands to: itself, its copies, or nothing where it has no place here."""
-
-    @property
-    def path(self) -> Path:
-        return ("instance", str(self.position))
 
 
 def edited(
@@ -91,11 +74,35 @@ def edited(
         if table in whole or (table.copies == (table.filled,) and table.filled.name in wanted)
     }
     fresh = _fresh(tables, kept, wanted)
-    text, defaults = _with_defaults(text, tables, kept, fresh)
-    text = _with_keys(text, tables, kept, defaults)
-    text = _with_tables(text, tables, kept, fresh, defaults)
-    if expect is not None and expect != parse_layout(text, name=name).expect:
-        text = _with_expect(text, expect)
+    defaults = _defaults(text)
+    in_defaults = defaults_for(
+        defaults,
+        [(tables[place].said, wish) for place, wish in kept.items()],
+        [wish for wishes in fresh.values() for wish in wishes],
+    )
+    after = {key: one for key, one in {**defaults, **in_defaults}.items() if one is not None}
+    changes = {place: changes_of(tables[place].said, wish, after) for place, wish in kept.items()}
+    there = parse_layout(text, name=name).expect or Expect()
+    told = None if expect == there else expect
+    is_same = len(kept) == len(tables) and not fresh[-1] and told is None
+    if is_same and not in_defaults and not any(changes.values()):
+        return text
+    try:
+        document = Document(text, name)
+        document.put(("defaults",), in_defaults)
+        for place, keys in changes.items():
+            document.put(("instance", place), keys)
+        # First, so that the array never is empty.
+        document.append("instance", [said_of(wish, after) for wish in fresh[-1]])
+        for table in reversed(tables):
+            if table.position not in kept:
+                new = [said_of(wish, after) for wish in fresh[table.position]]
+                document.replace("instance", table.position, new)
+        if told is not None:
+            document.put_table("expect", _told(told))
+        text = document.text()
+    except TOMLKitError as error:
+        raise _not_editable(name, str(error)) from None
     _check(text, wanted, machine, name)
     return text
 
@@ -104,17 +111,18 @@ def written(layout: Layout) -> str:
     """A new file: what the instances share stands in `[defaults]`."""
     wishes = [_shown(wish, None) for wish in layout.instances]
     shared: dict[str, Any] = {}
-    for key in _UNSAID:
+    for key in UNSAID:
         values = [getattr(wish, key) for wish in wishes]
         alike = len(values) > 1 and all(value == values[0] for value in values)
-        needed = key in _ALWAYS or (alike and values[0] != _UNSAID[key])
-        if alike and needed and key not in (*_OWN, "slot"):
+        needed = key in ALWAYS or (alike and values[0] != UNSAID[key])
+        if alike and needed and key not in (*OWN, "slot"):
             shared[key] = values[0]
     parts = [f"schema = {SCHEMA}\nname = {toml_value(layout.name)}\n"]
     if shared:
-        lines = [f"{key} = {toml_value(value)}\n" for key, value in shared.items()]
-        parts.append("".join(("[defaults]\n", *lines)))
-    parts += [_table_text(wish, shared, always=_ALWAYS) for wish in wishes]
+        parts.append(f"[defaults]\n{toml_lines(shared)}")
+    parts += [
+        f"[[instance]]\n{toml_lines(said_of(wish, shared, always=ALWAYS))}" for wish in wishes
+    ]
     if layout.ports != Ports():
         parts.append(f"[ports]\nfirst = {layout.ports.first}\nlast = {layout.ports.last}\n")
     if layout.expect is not None and layout.expect != Expect():
@@ -138,22 +146,19 @@ def withheld(
 
 def expect_text(expect: Expect) -> str:
     """The lines of `[expect]`: each row of a list on a line of its own."""
-    lines = []
-    for key, value in _told(expect).items():
-        if value and isinstance(value, list) and isinstance(value[0], dict):
-            rows = [
-                toml_value({word: told for word, told in row.items() if told is not None})
-                for row in value
-            ]
-            lines += [f"{key} = [", *(f"    {row}," for row in rows), "]"]
-        else:
-            lines.append(f"{key} = {toml_value(value)}")
-    return "".join(f"{line}\n" for line in lines)
+    return toml_lines(_told(expect))
 
 
 def _told(expect: Expect) -> dict[str, Any]:
-    told: dict[str, Any] = msgspec.to_builtins(expect)
-    return {key: value for key, value in told.items() if value is not None}
+    """What there is to tell, as TOML has no word for nothing."""
+
+    def told(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: told(one) for key, one in value.items() if one is not None}
+        return [told(one) for one in value] if isinstance(value, list) else value
+
+    values: dict[str, Any] = told(msgspec.to_builtins(expect))
+    return values
 
 
 # What is there
@@ -170,6 +175,11 @@ def _tables(text: str, name: str, machine: Machine | None) -> list[_Table]:
             copies = ()
         tables.append(_Table(position, said[position], filled, copies))
     return tables
+
+
+def _defaults(text: str) -> dict[str, Any]:
+    every = msgspec.structs.asdict(msgspec.convert(tomllib.loads(text).get("defaults", {}), Wish))
+    return {key: value for key, value in every.items() if value is not msgspec.UNSET}
 
 
 def _is_whole(table: _Table, wanted: Mapping[str, Instance]) -> bool:
@@ -218,235 +228,6 @@ def _shown(wish: Instance, known: Instance | None) -> Instance:
     return msgspec.structs.replace(wish, env=env)
 
 
-# Values
-
-
-def _value(key: str, said: Mapping[str, Any], defaults: Mapping[str, Any]) -> Any:
-    """What a table means by this key."""
-    own, default = said.get(key), defaults.get(key)
-    if key in _MIXED and own is not None and default is not None:
-        return {**default, **own}
-    value = own if own is not None else default if default is not None else _UNSAID[key]
-    return tuple(value) if key == "command" else value
-
-
-def _own_value(key: str, value: Any, defaults: Mapping[str, Any]) -> Any:
-    """What a table has to say so that it means this value; None: nothing."""
-    default = defaults.get(key)
-    if key in _MIXED and default is not None:
-        return {name: one for name, one in value.items() if default.get(name) != one} or None
-    if value == (_UNSAID[key] if default is None else _typed(key, default)):
-        return None
-    return value
-
-
-def _typed(key: str, value: Any) -> Any:
-    return tuple(value) if key == "command" else value
-
-
-def _cannot_undo(key: str, default: Any, value: Any) -> bool:
-    """Whether no own key gives this value below that default."""
-    if key in _MIXED:
-        return not default.keys() <= value.keys()
-    return value is None
-
-
-def _table_text(wish: Instance, defaults: Mapping[str, Any], *, always: Sequence[str] = ()) -> str:
-    lines = [
-        f"{toml_key(key)} = {toml_value(value)}\n"
-        for key, value in _said(wish, defaults, always=always).items()
-    ]
-    return "".join(("[[instance]]\n", *lines))
-
-
-def _said(
-    wish: Instance, defaults: Mapping[str, Any], *, always: Sequence[str] = ()
-) -> dict[str, Any]:
-    """What a table of its own says of this wish."""
-    said: dict[str, Any] = {"name": wish.name}
-    for key in _UNSAID:
-        value = getattr(wish, key)
-        own = _own_value(key, value, defaults)
-        if own is None and key in always and key not in defaults:
-            own = value
-        if own is not None:
-            said[key] = own
-    return said
-
-
-# Edits
-
-
-def _with_defaults(
-    text: str,
-    tables: Sequence[_Table],
-    kept: Mapping[int, Instance],
-    fresh: Mapping[int, Sequence[Instance]],
-) -> tuple[str, dict[str, Any]]:
-    """`[defaults]` without what a wish cannot undo, and with what all heirs changed to."""
-    written_down = tomllib.loads(text).get("defaults", {})
-    every = msgspec.structs.asdict(msgspec.convert(written_down, Wish))
-    defaults = {key: value for key, value in every.items() if value is not msgspec.UNSET}
-    wishes = [*kept.values(), *(wish for several in fresh.values() for wish in several)]
-    changed: dict[str, Any] = {}
-    for key, default in defaults.items():
-        if any(_cannot_undo(key, default, getattr(wish, key)) for wish in wishes):
-            changed[key] = None
-            continue
-        heirs = [
-            getattr(wish, key)
-            for position, wish in kept.items()
-            if key not in tables[position].said
-        ]
-        alike = bool(heirs) and key not in _MIXED and all(one == heirs[0] for one in heirs)
-        if alike and heirs[0] != _typed(key, default) and (len(heirs) > 1 or key in _PATHS):
-            changed[key] = heirs[0]
-    if changed:
-        text = spliced(text, Document(text).set_keys(("defaults",), written_down, changed))
-    after = {**defaults, **changed}
-    return text, {key: value for key, value in after.items() if value is not None}
-
-
-def _with_keys(
-    text: str,
-    tables: Sequence[_Table],
-    kept: Mapping[int, Instance],
-    defaults: Mapping[str, Any],
-) -> str:
-    """Every kept table says what is wished of it."""
-    document: Document | None = None
-    edits: list[Edit] = []
-    for position, wish in kept.items():
-        said = tables[position].said
-        changes = {
-            key: _change(key, getattr(wish, key), said, defaults)
-            for key in _UNSAID
-            if _value(key, said, defaults) != getattr(wish, key)
-        }
-        if changes:
-            document = document or Document(text)
-            edits += document.set_keys(tables[position].path, said, changes)
-    return spliced(text, edits)
-
-
-def _change(key: str, value: Any, said: Mapping[str, Any], defaults: Mapping[str, Any]) -> Any:
-    """The own value to write, None to drop the key; one that stands there keeps its line."""
-    if key in said and key not in _MIXED and value is not None:
-        return value
-    if key in said and key in _MIXED:
-        # What it repeats of the defaults already, it may go on to repeat.
-        default = defaults.get(key, {})
-        kept = {
-            name: one
-            for name, one in value.items()
-            if name in said[key] or default.get(name) != one
-        }
-        return kept or None
-    return _own_value(key, value, defaults)
-
-
-def _with_tables(
-    text: str,
-    tables: Sequence[_Table],
-    kept: Mapping[int, Instance],
-    fresh: Mapping[int, Sequence[Instance]],
-    defaults: Mapping[str, Any],
-) -> str:
-    """Without the tables that nobody wishes, and with the new ones."""
-    if len(kept) == len(tables) and not fresh[-1]:
-        return text
-    document = Document(text)
-    if document.piece(("instance",)) is not None:
-        return _with_elements(document, tables, kept, fresh, defaults)
-    eol = document.eol
-
-    def texts(wishes: Sequence[Instance]) -> list[str]:
-        return [_table_text(wish, defaults).replace("\n", eol) for wish in wishes]
-
-    edits: list[Edit] = []
-    for table in tables:
-        new = texts(fresh[-1]) if table is tables[-1] else []
-        block, *torn = document.blocks(table.path)
-        if table.position in kept:
-            if new:
-                before = eol if document.begins_line(block.end) else eol + eol
-                edits.append((block.end, block.end, before + eol.join(new)))
-            continue
-        edits += [(part.start, part.blank_end, "") for part in torn]
-        # Copies take its place, below the comment that stands above it.
-        mine = texts(fresh[table.position])
-        start = block.header if mine else block.start
-        end = block.end if mine or new else block.blank_end
-        edits.append((start, end, eol.join([*mine, *new])))
-    result = spliced(text, edits)
-    cut = any(end == len(text) for _, end, _ in edits)
-    return result.rstrip() + eol if cut else result
-
-
-def _with_elements(
-    document: Document,
-    tables: Sequence[_Table],
-    kept: Mapping[int, Instance],
-    fresh: Mapping[int, Sequence[Instance]],
-    defaults: Mapping[str, Any],
-) -> str:
-    """The same for `instance = [{…}, …]`."""
-    text = document.text
-    array = document.piece(("instance",))
-    elements = [document.piece(table.path) for table in tables]
-    assert array is not None
-
-    def texts(wishes: Sequence[Instance]) -> list[str]:
-        return [toml_value(_said(wish, defaults)) for wish in wishes]
-
-    items: list[list[str]] = [
-        [text[piece.start : piece.end]] if position in kept else texts(fresh[position])
-        for position, piece in enumerate(elements)
-        if piece is not None
-    ]
-    items[-1] += texts(fresh[-1])
-    if "\n" not in text[array.value : array.end]:
-        flat = ", ".join(item for several in items for item in several)
-        return spliced(text, [(array.value, array.end, f"[{flat}]")])
-    edits: list[Edit] = []
-    for piece, several in zip(elements, items, strict=True):
-        assert piece is not None
-        start = document.line_start(piece.start)
-        indent = text[start : piece.start]
-        if several and not indent.strip():
-            between = f",{document.eol}{indent}"
-            edits.append((piece.start, piece.end, between.join(several)))
-        elif several:
-            edits.append((piece.start, piece.end, ", ".join(several)))
-        else:
-            edits.append(document.element_lines(piece))
-    return spliced(text, edits)
-
-
-def _with_expect(text: str, expect: Expect) -> str:
-    """With this `[expect]` in the place of the old one, else at the end."""
-    document = Document(text)
-    eol = document.eol
-    lines = expect_text(expect).replace("\n", eol)
-    blocks = document.blocks(("expect",))
-    edits = document.dropped(("expect",), below=blocks)
-    if expect == Expect():
-        edits += [(block.start, block.blank_end, "") for block in blocks]
-    elif blocks and blocks[0].path == ("expect",):
-        header, *others = blocks
-        before = "" if document.begins_line(header.header_end) else eol
-        edits.append((header.header_end, header.end, before + lines))
-        edits += [(block.start, block.blank_end, "") for block in others]
-    else:
-        edits += [(block.start, block.blank_end, "") for block in blocks]
-        result = spliced(text, edits)
-        gap = eol if result.endswith("\n") else eol + eol
-        return f"{result}{gap}[expect]{eol}{lines}"
-    result = spliced(text, edits)
-    cut = any(end == len(text) for _, end, _ in edits)
-    return result.rstrip() + eol if cut else result
-
-
 def _check(text: str, wanted: Mapping[str, Instance], machine: Machine | None, name: str) -> None:
     """A file that says something else is never handed out."""
     found: dict[str, Instance] = {}
@@ -457,8 +238,12 @@ def _check(text: str, wanted: Mapping[str, Instance], machine: Machine | None, n
     wrong = {one for one in found.keys() | wanted.keys() if found.get(one) != wanted.get(one)}
     if wrong:
         names = ", ".join(sorted(wrong))
-        raise LayoutError(
-            what=f"{name} cannot be edited so that it says what runs",
-            why=f"slotdeck finds no way to write {names} into it",
-            do="Save into a new file",
-        )
+        raise _not_editable(name, f"slotdeck finds no way to write {names} into it")
+
+
+def _not_editable(name: str, why: str) -> LayoutError:
+    return LayoutError(
+        what=f"{name} cannot be edited so that it says what runs",
+        why=why,
+        do="Write it as [defaults] and [[instance]] tables, and save again",
+    )

@@ -14,7 +14,7 @@ from engine.core.errors import LayoutError
 from engine.core.fingerprint import Expect, fingerprint
 from engine.core.layout import Instance, Layout, Ports, parse_layout
 from engine.core.layout_edit import edited, expect_text, withheld, written
-from engine.core.toml_text import toml_key, toml_value
+from engine.core.toml_document import toml_key, toml_value
 from engine.core.topology import Machine
 from tests.machines_by_hand import MACHINES, server, with_gpus
 
@@ -175,6 +175,36 @@ def test_the_last_table_goes_without_leaving_blank_lines() -> None:
     assert save(text, wishes_of(text)[:1]) == 'schema = 1\n[[instance]]\nname = "a"\n'
 
 
+def test_comments_that_stand_apart_outlive_the_table_between_them() -> None:
+    text = """\
+schema = 1
+
+# floating 1
+
+# a
+[[instance]]
+name = "a"
+# below a
+
+# floating 2
+
+# b
+[[instance]]
+name = "b"
+# env of b
+[instance.env]
+X = "1"
+
+# the end
+"""
+    a, b = wishes_of(text)
+    without_a, without_b = save(text, [b]), save(text, [a])
+    assert differing(text, without_a) == (["# a", 'name = "a"', "# below a"], [])
+    assert "\n\n# floating 1\n\n# floating 2\n\n# b\n[[instance]]" in without_a
+    assert without_b.endswith('name = "a"\n# below a\n\n# floating 2\n\n# the end\n')
+    assert comments(save(text, [a, to(b, env={})])) == comments(text)
+
+
 def test_all_are_other_ones() -> None:
     new = save(PLAIN, [Instance(name="x", engine="torch", model="m/x", env={"OMP": "1"})])
     assert 'model = "m/x"' in new
@@ -333,12 +363,17 @@ def test_a_file_that_ends_without_a_line_end() -> None:
     save(text, [a], Expect(packages=2))
 
 
-def test_tables_torn_apart() -> None:
+def test_tables_torn_apart_are_refused_in_words() -> None:
     text = 'schema = 1\n[[instance]]\nname = "a"\n[ports]\nfirst = 8001\n[instance.env]\nX = "1"\n'
     (a,) = wishes_of(text)
-    save(text, [to(a, slot="numa:1")])
-    save(text, [to(a, env={"X": "1", "Y": "2"})])
-    assert save(text, [to(a, name="b")]).count("[ports]") == 1
+    assert save(text, [a]) == text
+    with pytest.raises(LayoutError, match=r"stand apart.* Put \[instance"):
+        save(text, [to(a, slot="numa:1")])
+    text = 'schema = 1\n[[instance]]\nname = "a"\n[ports]\n# b\n[[instance]]\nname = "b"\n'
+    a, b = wishes_of(text)
+    assert save(text, [a, b]) == text
+    with pytest.raises(LayoutError, match="one after the other"):
+        save(text, [a])
 
 
 @pytest.mark.parametrize(
@@ -347,7 +382,6 @@ def test_tables_torn_apart() -> None:
 )
 def test_values_read_back(value: object) -> None:
     assert tomllib.loads(f"x = {toml_value(value)}")["x"] == value
-    assert tomllib.loads(f"x = {toml_value(value, like=chr(39))}")["x"] == value
     assert tomllib.loads(f"{toml_key(str(value))} = 1") == {str(value): 1}
 
 
@@ -506,6 +540,10 @@ def texts(draw: st.DrawFn) -> str:
         head = f"{indent}# c{number}\n" if above else ""
         return f"{head}{indent}{line}{f'  # c{number + 1}' if beside else ''}\n"
 
+    def quoted(value: object) -> str:
+        literal = isinstance(value, str) and "'" not in value and draw(st.booleans())
+        return f"'{value}'" if literal else ""
+
     def body(table: dict[str, Any], prefix: str) -> str:
         lines, inner = "", ""
         for key, value in table.items():
@@ -525,8 +563,7 @@ def texts(draw: st.DrawFn) -> str:
                     comment(f"{toml_key(n)} = {toml_value(one)}") for n, one in value.items()
                 )
             else:
-                like = draw(st.sampled_from(["'", '"']))
-                lines += comment(f"{key} = {toml_value(value, like=like)}")
+                lines += comment(f"{key} = {quoted(value) or toml_value(value)}")
         return lines + inner
 
     defaults = draw(values())
