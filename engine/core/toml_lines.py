@@ -2,26 +2,9 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 Path = tuple[str, ...]
 """Keys from the top of the document; an array's elements by their number as text."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A stretch of a document: `text[start:end]`."""
-
-    kind: str
-    """header, assignment, or element of an array."""
-    path: Path
-    start: int
-    end: int
-    value: int
-    """Where the value of an assignment begins; elsewhere the start."""
-    inline: bool
-    """Inside an inline table or an array."""
-
 
 _BARE_ENDS = " \t\r\n.=[]{},#\"'"
 
@@ -33,16 +16,6 @@ def key_lines(text: str) -> dict[Path, int]:
     but there is one.
     """
     return _Scanner(text).run()
-
-
-def pieces(text: str) -> list[Piece]:
-    """Headers, assignments and array elements with what they span, inner ones after outer ones.
-
-    `text` must be valid TOML.
-    """
-    scanner = _Scanner(text)
-    scanner.run()
-    return sorted(scanner.pieces, key=lambda piece: (piece.start, -piece.end))
 
 
 def line_of(lines: Mapping[Path, int], path: Path) -> int:
@@ -61,8 +34,6 @@ class _Scanner:
         self._lines: dict[Path, int] = {}
         self._arrays: dict[Path, int] = {}
         """Arrays of tables: how many elements each has so far."""
-        self.pieces: list[Piece] = []
-        self._depth = 0
 
     def run(self) -> dict[Path, int]:
         table: Path = ()
@@ -74,7 +45,7 @@ class _Scanner:
         return self._lines
 
     def _header(self) -> Path:
-        line, start = self._line(), self._at
+        line = self._line()
         double = self._peek("[[")
         self._at += 2 if double else 1
         keys = self._keys()
@@ -90,27 +61,17 @@ class _Scanner:
             self._lines.setdefault(path, line)
         self._skip_space()
         self._at += 2 if double else 1
-        self._add("header", path, start, start)
         return path
 
-    def _add(self, kind: str, path: Path, start: int, value: int) -> None:
-        bare = self._text[start : self._at].rstrip()
-        self.pieces.append(
-            Piece(kind, path, start, start + len(bare), value, inline=self._depth > 0)
-        )
-
     def _assignment(self, table: Path) -> None:
-        line, start = self._line(), self._at
+        line = self._line()
         path = table
         for key in self._keys():
             path = (*path, key)
             self._lines.setdefault(path, line)
         self._skip_space()
         self._at += 1  # the equals sign
-        self._skip_space()
-        value = self._at
         self._value(path)
-        self._add("assignment", path, start, value)
 
     def _value(self, path: Path) -> None:
         self._skip_space()
@@ -127,7 +88,6 @@ class _Scanner:
     def _inside(self, end: str, path: Path) -> None:
         """An array or an inline table."""
         self._at += 1
-        self._depth += 1
         element = 0
         while self._skip_space() and not self._peek(end):
             before = self._at
@@ -135,15 +95,12 @@ class _Scanner:
                 self._assignment(path)
             else:
                 self._lines.setdefault((*path, str(element)), self._line())
-                start = self._at
                 self._value((*path, str(element)))
-                self._add("element", (*path, str(element)), start, start)
                 element += 1
             if self._skip_space() and self._peek(","):
                 self._at += 1
             if self._at == before:
                 break
-        self._depth -= 1
         self._at += 1
 
     def _keys(self) -> list[str]:
