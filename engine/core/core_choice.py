@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from engine.core.cpuset import CpuSet
 from engine.core.errors import CannotPlace
 from engine.core.layout import Instance
+from engine.core.shares import home
 from engine.core.topology import Core, Machine
 
 
@@ -73,6 +74,15 @@ def pus_of(
     idle = f", {siblings} SMT sibling{'s' if siblings > 1 else ''} left idle"
     reasons.append(f"{where}: {counted(len(first))}, one PU each{idle if siblings else ''}")
     return first
+
+
+def by_node(cores: Sequence[Core]) -> list[tuple[Core, ...]]:
+    """The cores of each NUMA node: an engine that splits itself over them has as many threads on
+    each, so what it leaves free it leaves on each."""
+    parts: dict[int, list[Core]] = {}
+    for core in cores:
+        parts.setdefault(home(core), []).append(core)
+    return [tuple(part) for part in parts.values()]
 
 
 def leave_reserve(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from engine.core.auto import Choice, choose_cores, choose_gpus
 from engine.core.core_choice import (
+    by_node,
     counted,
     leave_reserve,
     of_kind,
@@ -95,10 +96,16 @@ class Table:
         whole = CpuSet(pu for core in cores for pu in core.pus)
         self._warn_of_strangers(pus, gpus, reasons, warnings)
         traits = self._traits_of(wish)
-        kept, own = leave_reserve(wish.reserve_cores, traits.reserve_cores, pus, cores, reasons)
+        groups = by_node(cores) if traits.binds_threads else [cores]
+        kept, own = CpuSet(), list[Core]()
+        for group in groups:
+            inside = pus & _pus(group)
+            wanted = traits.reserve_cores
+            some, left = leave_reserve(wish.reserve_cores, wanted, inside, group, reasons)
+            kept, own = kept | some, [*own, *left]
         reserved = pus - kept
         if not traits.binds_threads:
-            pus, cores = kept, own
+            pus, cores = kept, tuple(own)
         warn_of_mixture(cores, warnings)
         memory = memory_of(self._machine, wish.memory, cores, reasons, warnings)
         port = self._ports.choose(wish)

@@ -55,7 +55,8 @@ def _leaves_pus(order: Order) -> bool:
         ranks = rank_pus(order, world)
     except LayoutError:
         return False  # The driver refuses it with its own words.
-    return sum(map(len, ranks)) < len(order.placement.pus)
+    computing = order.placement.pus - order.placement.reserved
+    return sum(map(len, ranks)) < len(computing)
 
 
 TROUBLES: tuple[Trouble, ...] = (

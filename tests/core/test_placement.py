@@ -264,6 +264,8 @@ def test_reserved_cores_are_shared_with_an_engine_that_binds_its_own_threads() -
     binds = {"torch": EngineTraits(reserve_cores=1, binds_threads=True)}
     one = only(place(build([4]), layout_of(wish("a", "numa:0")), traits=binds))
     assert (str(one.pus), str(one.reserved)) == ("0-3", "3")
+    both = only(place(build([4, 4]), layout_of(wish("a", "machine")), traits=binds))
+    assert (str(both.pus), str(both.reserved)) == ("0-7", "3,7")
     kept = {"torch": EngineTraits(reserve_cores=1)}
     one = only(place(build([4]), layout_of(wish("a", "numa:0")), traits=kept))
     assert (str(one.pus), str(one.reserved)) == ("0-2", "3")
