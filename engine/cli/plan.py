@@ -27,7 +27,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--explain", action="store_true", help="tell who asked for each flag and variable"
     )
-    parser.add_argument("--json", action="store_true", help="print slotdeck.plan/1")
+    parser.add_argument(
+        "--json", action="store_true", help="print slotdeck.plan/1, or slotdeck.advice/1"
+    )
     advise.arguments(parser)
 
 

@@ -53,6 +53,7 @@ class Trial:
         self.rejected: list[Rejection] = []
         self._sizes = sizes
         self._traits = {name: facts.traits for name, facts in engines.items()}
+        self._node_bytes = {node.os_index: node.memory_bytes for node in machine.numa_nodes}
         self._seen: set[object] = set()
         bare = sizes.needs(Instance(name="a", model=ask.model, engine=next(iter(engines))), 1)
         self.longest = bare.context
@@ -178,7 +179,7 @@ class Trial:
         cards = len(plan.placements[0].gpus)
         per_replica = PerReplica(
             cores=min(self._cores(at) for at in plan.placements),
-            memory_bytes=None if cards else self._memory(plan),
+            memory_bytes=None if cards else self._memory(plan, self._node_bytes),
             card_bytes=self._card_bytes(plan) if cards else None,
             cards=cards,
             needs_bytes=needs.per_device_bytes if cards else needs.total_bytes,
@@ -189,7 +190,7 @@ class Trial:
         proposal = Proposal(
             title=title,
             layout=text,
-            reasons=(*candidate.reasons, *one.reasons, *rule),
+            reasons=(*candidate.reasons, *one.reasons, *rule, *self._why_sequences(wish)),
             warnings=(*candidate.warnings, *gathered(plan.placements)),
             replicas=len(plan.placements),
             fits=None if each is None or room is None else True,
@@ -209,11 +210,25 @@ class Trial:
             return self.ask.sequences
         if self.ask.goal == "latency" or room is None:
             return 1
-        wish = plan.wishes[0]
-        least = room if plan.placements[0].gpus else int(room * (1 - SPARE))
+        wish, least = plan.wishes[0], room
+        if not plan.placements[0].gpus:
+            least = int(room * (1 - SPARE))
+            now = self._memory(plan, self.held.free_bytes, smallest_node=split > 1)
+            least = least if now is None else min(least, now)
         fit = self._sequences(wish, plan, split, least)
         most = START_SEQUENCES.get(wish.engine, VLLM_SEQUENCES)[0]
         return max(1, min(fit or 1, most))
+
+    def _why_sequences(self, wish: Instance) -> tuple[str, ...]:
+        """Whose number `max-num-seqs` is, where nobody asked for it."""
+        many = wish.args.get(TOGETHER)
+        if many is None or self.ask.sequences is not None:
+            return ()
+        if self.ask.goal == "latency":
+            return (f"{TOGETHER} = 1: a second request waits (--sequences admits more)",)
+        most, whose = START_SEQUENCES.get(wish.engine, VLLM_SEQUENCES)
+        why = whose if many == most else "as many as fit at full length"
+        return (f"{TOGETHER} = {many}: {why}",)
 
     def _split(self, plan: Plan, split: int) -> int:
         return max(split, plan.placements[0].tensor_parallel)
@@ -229,7 +244,7 @@ class Trial:
             card = self._card_bytes(plan)
             share = self._traits[plan.wishes[0].engine].memory_share
             return None if card is None else int(card * share)
-        return self._memory(plan, smallest_node=split > 1)
+        return self._memory(plan, self._node_bytes, smallest_node=split > 1)
 
     def _card_bytes(self, plan: Plan) -> int | None:
         used = {index for at in plan.placements for index in at.gpus}
@@ -237,9 +252,11 @@ class Trial:
         known = [size for size in cards if size is not None]
         return min(known) if known and len(known) == len(cards) else None
 
-    def _memory(self, plan: Plan, *, smallest_node: bool = False) -> int | None:
+    def _memory(
+        self, plan: Plan, size: Mapping[int, int | None], *, smallest_node: bool = False
+    ) -> int | None:
+        """Of the least lucky replica, each node shared out evenly among those on it."""
         nodes = [NodeSet.parse(at.memory.nodes) for at in plan.placements]
-        size = {node.os_index: node.memory_bytes for node in self.machine.numa_nodes}
         rooms: list[int] = []
         for at, mine in zip(plan.placements, nodes, strict=True):
             shares: list[int] = []

@@ -218,6 +218,15 @@ def test_the_goal_decides_how_many_sequences_are_admitted(asked: Asked) -> None:
     assert admitted(asked("8B", cards(2), sequences=4).advice[0]) == 4
 
 
+def test_sequences_keep_to_what_is_free_now(asked: Asked) -> None:
+    machine = "pack:1 core:16 mem:64GiB"
+    busy = Held({}, {}, free_bytes={0: 12 * GIB})
+    free, tight = asked("8B", machine).advice[0], asked("8B", machine, held=busy).advice[0]
+    assert any("max-num-seqs = 16: the torch worker's own" in one for one in free.reasons)
+    assert any("as many as fit" in one for one in tight.reasons)
+    assert not any("is free now" in warning for warning in tight.warnings)
+
+
 def test_a_pair_of_cards_only_for_latency_and_with_its_price(asked: Asked) -> None:
     assert not any("TP2" in title for title in titles(asked("8B", cards(2))))
     pair = asked("8B", cards(2), goal="latency").advice[1]
