@@ -24,6 +24,7 @@ VERBS = {
     "move": "place an instance on another slot",
     "save": "write what runs now into a layout file, keeping its comments",
     "bench": "measure instances or URLs under a steady load",
+    "engines": "list, install, check and remove engines, each with an environment of its own",
     "models": "list and prepare the bundled models",
     "service": "look after the background service: status, stop, log",
     "demo": "start the demonstration layout, put load on it, open the panel",
