@@ -1,9 +1,10 @@
 """`auto` wishes answered together: NUMA nodes for CPU instances, groups of cards for GPU ones."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.core.core_choice import counted, preferred
+from engine.core.cpuset import CpuSet
 from engine.core.engine_traits import EngineTraits
 from engine.core.errors import CannotPlace
 from engine.core.gpu_groups import GpuGuest, group_all
@@ -14,6 +15,7 @@ from engine.core.packing import Guest, Room, seat_all
 from engine.core.shares import divided, free_cores, home
 from engine.core.topology import Core, Gpu, Machine
 
+_NO_PUS = CpuSet()
 _PURPOSE = {
     "spread": "spread, so that instances share memory bandwidth least",
     "pack": "packed, so that other nodes stay empty",
@@ -93,15 +95,23 @@ def _cards(count: int) -> str:
 
 
 def choose_cores(
-    machine: Machine, wishes: Sequence[Instance], taken: Collection[int], room: MemoryRoom
+    machine: Machine,
+    wishes: Sequence[Instance],
+    taken: Collection[int],
+    room: MemoryRoom,
+    *,
+    closed: Collection[int] = (),
+    shared: CpuSet = _NO_PUS,
 ) -> dict[str, Choice]:
     """Cores for each wish, by its name; `taken` are PUs that others hold.
 
     Wishes for performance cores come first, then those for efficiency cores, then those that take
-    any: each kind is answered as well as can be with what is left.
+    any: each kind is answered as well as can be with what is left. NUMA nodes that are `closed`
+    have an isolated instance; cores with `shared` PUs are taken last.
     """
     choices: dict[str, Choice] = {}
     gone = set(taken)
+    shut = set(closed)
     hybrid = {core.kind for core in machine.cores} >= {"performance", "efficiency"}
     for kind in ("performance", "efficiency", "any") if hybrid else ("any",):
         group = [wish for wish in wishes if not hybrid or _kind(wish) == kind]
@@ -110,11 +120,35 @@ def choose_cores(
         pool = {
             node: [core for core in cores if kind == "any" or core.kind == kind]
             for node, cores in free_cores(machine, gone).items()
+            if node not in shut
         }
-        for name, choice in _seat(machine, group, pool, room, kind).items():
-            choices[name] = choice
-            gone |= {pu for core in choice.cores for pu in core.pus}
+        answer = _seat(machine, group, pool, gone, room, shared)
+        if shut:
+            answer = {name: _of_closed(choice, shut) for name, choice in answer.items()}
+        choices |= answer
+        gone |= {pu for one in answer.values() for core in one.cores for pu in core.pus}
+        shut |= isolated(group, answer)
     return choices
+
+
+def isolated(wishes: Sequence[Instance], choices: Mapping[str, Choice]) -> set[int]:
+    """The NUMA nodes that are for one instance alone."""
+    return {
+        home(core)
+        for wish in wishes
+        if wish.strategy == "isolate"
+        for core in choices[wish.name].cores
+    }
+
+
+def _of_closed(choice: Choice, shut: Collection[int]) -> Choice:
+    """A refusal tells of the nodes that were not looked at."""
+    if choice.refused is None:
+        return choice
+    nodes = CpuSet(node for node in shut if node >= 0)
+    where = f"NUMA node {nodes}" if nodes else "the machine"
+    why = f"{choice.refused.why}, {where} being for isolated instances alone"
+    return replace(choice, refused=CannotPlace(why, choice.refused.do))
 
 
 def _kind(wish: Instance) -> str:
@@ -125,19 +159,21 @@ def _seat(
     machine: Machine,
     wishes: Sequence[Instance],
     free: Mapping[int, list[Core]],
+    taken: Collection[int],
     room: MemoryRoom,
-    kind: str,
+    shared: CpuSet,
 ) -> dict[str, Choice]:
     memory = usable_memory(machine)
-    whole: dict[int, int] = {}
+    held: dict[int, int] = {}
+    gone = CpuSet(taken)
     for core in machine.cores:
-        if core.pus & machine.pus.usable and (kind == "any" or core.kind == kind):
-            whole[home(core)] = whole.get(home(core), 0) + 1
+        if core.pus & machine.pus.usable and core.pus & gone:
+            held[home(core)] = held.get(home(core), 0) + 1
     nodes = [node for node in sorted(free) if free[node]]
     rooms = [
         Room(
             len(free[node]),
-            max(len(free[node]), whole[node]),
+            len(free[node]) + held.get(node, 0),
             max(0, left) if (left := room.left(node)) is not None and node in memory else None,
             fed=node in memory or not machine.numa_nodes,
         )
@@ -155,7 +191,7 @@ def _seat(
     choices: dict[str, Choice] = {}
     for number, node in enumerate(nodes):
         here = [wish for wish, seat in zip(wishes, seating.rooms, strict=True) if seat == number]
-        cut = _cut(free[node], here)
+        cut = _cut(free[node], here, shared)
         had, left = len(free[node]), len(free[node]) - sum(one.cores or 0 for one in here)
         for wish in here:
             where = f"NUMA node {node}" if node >= 0 else "the machine"
@@ -173,13 +209,15 @@ def _seat(
     return choices
 
 
-def _cut(cores: Sequence[Core], wishes: Sequence[Instance]) -> dict[str, tuple[Core, ...]]:
+def _cut(
+    cores: Sequence[Core], wishes: Sequence[Instance], shared: CpuSet
+) -> dict[str, tuple[Core, ...]]:
     """A node's free cores for those who are on it: fixed numbers first, the rest evenly."""
     parts: dict[str, tuple[Core, ...]] = {}
     left = list(cores)
     for wish in wishes:
         if wish.cores is not None:
-            parts[wish.name] = preferred(left, wish.cores)
+            parts[wish.name] = preferred(left, wish.cores, shared=shared)
             taken = set(parts[wish.name])
             left = [core for core in left if core not in taken]
     even = [wish for wish in wishes if wish.cores is None]

@@ -8,6 +8,8 @@ from engine.core.layout import Instance
 from engine.core.shares import home
 from engine.core.topology import Core, Machine
 
+_NO_PUS = CpuSet()
+
 
 def of_kind(
     wish: Instance, cores: Sequence[Core], where: str, *, named: bool, reasons: list[str]
@@ -48,13 +50,23 @@ def warn_of_mixture(cores: Sequence[Core], warnings: list[str]) -> None:
         )
 
 
-def preferred(cores: Sequence[Core], count: int) -> tuple[Core, ...]:
-    """The `count` best cores, in the machine's order: performance before efficiency, then those
-    that may run faster, then the first ones."""
+def of_wished_kind(wish: Instance, cores: Sequence[Core]) -> list[Core]:
+    """The cores that may be chosen from: where no kind is wished, performance cores, else all."""
+    if wish.core_kind == "any":
+        return list(cores)
+    wanted = wish.core_kind or "performance"
+    chosen = [core for core in cores if core.kind in (None, wanted)]
+    return chosen if chosen or wish.core_kind else list(cores)
 
-    def rank(position: int) -> tuple[bool, int, int]:
+
+def preferred(cores: Sequence[Core], count: int, *, shared: CpuSet = _NO_PUS) -> tuple[Core, ...]:
+    """The `count` best cores, in the machine's order: those without `shared` PUs first, then
+    performance before efficiency, then those that may run faster, then the first ones."""
+
+    def rank(position: int) -> tuple[bool, bool, int, int]:
         core = cores[position]
-        return core.kind == "efficiency", -(core.highest_perf or 0), position
+        slow = core.kind == "efficiency"
+        return bool(core.pus & shared), slow, -(core.highest_perf or 0), position
 
     return tuple(cores[at] for at in sorted(sorted(range(len(cores)), key=rank)[:count]))
 
@@ -108,6 +120,6 @@ def leave_reserve(
     return pus - left, kept
 
 
-def counted(count: int) -> str:
-    """ "1 core", "2 cores"."""
-    return f"{count} core{'' if count == 1 else 's'}"
+def counted(count: int, kind: str = "") -> str:
+    """ "1 core", "2 cores"; "2 efficiency cores"."""
+    return f"{count} {kind}core{'' if count == 1 else 's'}"

@@ -1,14 +1,15 @@
 """Who holds what while a layout is being placed: instances take their seats one by one."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.core.auto import Choice, choose_cores, choose_gpus
+from engine.core.auto import Choice, choose_cores, choose_gpus, isolated
 from engine.core.core_choice import (
     by_node,
     counted,
     leave_reserve,
     of_kind,
+    of_wished_kind,
     preferred,
     pus_of,
     warn_of_mixture,
@@ -94,7 +95,7 @@ class Table:
         gpus = self._gpus(wish, slot, reasons, warnings)
         cores, pus = self._cores(wish, slot, gpus, reasons, warnings)
         whole = CpuSet(pu for core in cores for pu in core.pus)
-        self._warn_of_strangers(pus, gpus, reasons, warnings)
+        self._warn_of_strangers(pus, whole, gpus, reasons, warnings)
         traits = self._traits_of(wish)
         groups = by_node(cores) if traits.binds_threads else [cores]
         kept, own = CpuSet(), list[Core]()
@@ -243,19 +244,27 @@ class Table:
             where = "any NUMA node, because firmware does not tell the GPU's"
         cores: tuple[Core, ...] = ()
         # Where strangers sit on all of the node's cores, near to the GPU still is better than far.
-        for avoided in (held_pus(self._strangers), CpuSet()):
-            free = free_cores(self._machine, {*self._holder, *avoided})
+        theirs = held_pus(self._strangers)
+        for avoided in (theirs, CpuSet()):
+            free = {
+                node: of_wished_kind(wish, cores)
+                for node, cores in free_cores(self._machine, {*self._holder, *avoided}).items()
+            }
             if wish.cores is None:
                 cores = gpu_share(self._machine, indexes, self._gpu_holder, free)
-            else:
-                near = [core for node in told or free for core in free.get(node, ())]
-                cores = preferred(near, wish.cores) if len(near) >= wish.cores else ()
+            elif len(near := of_wished_kind(wish, _on(told or free, free))) >= wish.cores:
+                cores = preferred(near, wish.cores, shared=theirs)
             if cores:
                 break
         if not cores:
-            enough = "no core" if wish.cores is None else f"fewer than {counted(wish.cores)}"
+            kind = f"{wish.core_kind or 'performance'} "
+            if wish.core_kind == "any" or all(one.kind is None for one in self._machine.cores):
+                kind = ""
+            enough = f"no {kind}core that we may use is"
+            if wish.cores is not None:
+                enough = f"fewer than {counted(wish.cores, kind)} that we may use are"
             raise CannotPlace(
-                f"{slot} takes cores from {where}, and {enough} that we may use is free there",
+                f"{slot} takes cores from {where}, and {enough} free there",
                 "Leave cores free there: give the other instances fewer, e.g. numa:0/core:0-7",
             )
         reasons.append(f"cores from {where}")
@@ -328,21 +337,33 @@ class Table:
         left = [wish for wish in wishes if answer[wish.name].refused is not None]
         if left and self._strangers:
             ours = {pu for one in answer.values() for core in one.cores for pu in core.pus}
-            again = choose_cores(self._machine, left, {*self._holder, *ours}, self._room)
-            answer |= again
+            answer |= choose_cores(
+                self._machine,
+                left,
+                {*self._holder, *ours},
+                self._room,
+                closed=isolated(wishes, answer),
+                shared=held_pus(self._strangers),
+            )
         return answer
 
     def _warn_of_strangers(
         self,
         pus: CpuSet,
+        whole: CpuSet,
         gpus: Sequence[Gpu],
         reasons: list[str],
         warnings: list[str],
     ) -> None:
-        here = on(self._strangers, pus=pus)
-        if here:
+        """`whole` is all PUs of the cores: who runs on a sibling takes from the core too."""
+        if here := on(self._strangers, pus=pus):
             warnings.append(
                 f"PU {held_pus(here) & pus} is also held by {holders(here)}: both will be slower"
+            )
+        elif here := on(self._strangers, pus=whole):
+            warnings.append(
+                f"PU {held_pus(here) & whole}, on the same cores, is held by {holders(here)}: "
+                "both will be slower"
             )
         elif self._strangers:
             elsewhere = on(self._strangers, pus=self._machine.pus.usable)
@@ -355,6 +376,10 @@ class Table:
 
     def _traits_of(self, wish: Instance) -> EngineTraits:
         return self._traits.get(wish.engine, EngineTraits())
+
+
+def _on(nodes: Iterable[int], free: Mapping[int, Sequence[Core]]) -> list[Core]:
+    return [core for node in nodes for core in free.get(node, ())]
 
 
 def _pus(cores: Sequence[Core]) -> CpuSet:

@@ -1,5 +1,7 @@
 """Placement: who gets which cores, memory and port, and why somebody gets none."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -292,6 +294,75 @@ def test_where_strangers_hold_everything_else_their_cores_are_shared() -> None:
     plan = place(build([8]), layout_of(wish("a", cores=2), wish("b", cores=4)), held=held)
     assert seats(plan) == {"a": "6-7", "b": "0-3"}
     assert [len(at.warnings) for at in plan.placements] == [0, 1]
+
+
+def test_of_a_strangers_cores_no_more_are_shared_than_need_be() -> None:
+    held = Held({}, {}, strangers=(stranger("0-5"),))
+    plan = place(build([8]), layout_of(wish("a", cores=4)), held=held)
+    assert seats(plan) == {"a": "0-1,6-7"}
+    near = build([8], gpus_on=[0])
+    assert seats(place(near, layout_of(wish("a", "gpu:0", cores=4)), held=held)) == {
+        "a": "0-1,6-7"
+    }
+
+
+def test_a_stranger_on_a_sibling_is_told_of() -> None:
+    held = Held({}, {}, strangers=(stranger("8"),))
+    one = only(place(build([8], smt=2), layout_of(wish("a", "core:0-1")), held=held))
+    assert one.warnings == (
+        "PU 8, on the same cores, is held by python3 (pid 812, alice): both will be slower",
+    )
+
+
+def hybrid(*, gpus_on: Sequence[int] = ()) -> Machine:
+    """One node: performance cores 0 to 3 and efficiency cores 4 to 7."""
+    base = build([8], gpus_on=gpus_on)
+    kinds = ["performance"] * 4 + ["efficiency"] * 4
+    cores = (replace(core, kind=kind) for core, kind in zip(base.cores, kinds, strict=True))
+    return replace(base, cores=tuple(cores))
+
+
+@pytest.mark.parametrize("other", ["efficiency", "any"])
+def test_an_isolated_instance_is_alone_with_both_kinds_of_cores(other: str) -> None:
+    alone = wish("a", strategy="isolate", cores=2)
+    plan = place(hybrid(), layout_of(alone, wish("b", core_kind=other)))
+    assert [(at.instance, str(at.pus)) for at in plan.placements] == [("a", "0-1")]
+    assert plan.refusals[0].why == (
+        "no free core is left, NUMA node 0 being for isolated instances alone"
+    )
+    plan = place(hybrid(), layout_of(wish("b"), wish("a", strategy="isolate", core_kind=other)))
+    assert [at.instance for at in plan.placements] == ["b"]
+    assert 'strategy = "isolate"' in plan.refusals[0].why
+
+
+def test_an_isolated_instance_is_alone_where_strangers_cores_are_shared() -> None:
+    held = Held({}, {}, strangers=(stranger("8-15"),))
+    alone, packed = wish("a", strategy="isolate", cores=2), wish("b", strategy="pack", cores=5)
+    plan = place(build([8, 8]), layout_of(alone, packed), held=held)
+    assert seats(plan) == {"a": "0-1", "b": "8-12"}
+
+
+@pytest.mark.parametrize(
+    ("slot", "keys", "pus"),
+    [
+        ("gpu:0", {"core_kind": "efficiency", "cores": 2}, "4-5"),
+        ("gpu:0", {"core_kind": "any", "cores": 6}, "0-5"),
+        ("gpu:0", {"cores": 4}, "0-3"),
+        # a share of the performance cores is left for the other card
+        ("gpu:0", {}, "0-1"),
+        ("gpu:0-1", {"core_kind": "efficiency"}, "4-7"),
+    ],
+)
+def test_a_gpus_cores_are_counted_among_those_of_the_kind(
+    slot: str, keys: dict[str, object], pus: str
+) -> None:
+    machine = hybrid(gpus_on=[0, 0])
+    assert seats(place(machine, layout_of(wish("a", slot, **keys)))) == {"a": pus}
+
+
+def test_too_few_cores_of_a_kind_beside_a_gpu_are_no_place() -> None:
+    plan = place(hybrid(gpus_on=[0]), layout_of(wish("a", "gpu:0", cores=5)))
+    assert "fewer than 5 performance cores that we may use are free there" in plan.refusals[0].why
 
 
 def test_a_gpu_that_a_stranger_holds_is_left_to_him() -> None:
