@@ -20,6 +20,7 @@ from engine.drivers.level_zero import affinity_mask
 from engine.drivers.preloads import preload_settings
 from engine.drivers.registry import driver_of
 from engine.drivers.troubles import troubles
+from engine.engines.environments import data_home, python_of
 from engine.host.libraries import find_libraries
 from engine.host.models import Model, find_model
 from engine.host.processor import Processor, read_processor
@@ -65,12 +66,7 @@ def order_of(
     live = machine.live
     needs = needs or Needs()
     model = _model(wish, around, base=base, required=driver.needs_model and live)
-    if live and wish.engine == "torch" and wish.python is None and find_spec("torch") is None:
-        raise ControlError(
-            what="The torch engine is not installed",
-            why=f"{sys.executable} has no torch",
-            do="Run pip install 'slotdeck[torch]', or name an interpreter that has it: python = …",
-        )
+    python = _python(wish, around, base=base, live=live)
     cards = tuple(gpu for gpu in machine.gpus if gpu.index in placement.gpus)
     processor = read_processor(HostRoot()) if live else Processor()
     order = Order(
@@ -78,7 +74,7 @@ def order_of(
         placement=placement,
         model=model.argument,
         served_name=served_name(wish.model),
-        python=_beside(base, wish.python) if wish.python else sys.executable,
+        python=python,
         worker=str(WORKER),
         cards=cards,
         gpu_mask=_mask(machine, cards) if cards else None,
@@ -122,6 +118,23 @@ def order_of(
         warnings=(*placement.warnings, *warnings),
     )
     return Planned(wish=wish, placement=placement, command=command, needs=needs, base=base)
+
+
+def _python(wish: Instance, around: Surroundings, *, base: str, live: bool) -> str:
+    """The engine's interpreter: the layout's, else that of `slotdeck engines install`, else ours."""
+    if wish.python:
+        return _beside(base, wish.python)
+    installed = python_of(wish.engine, data_home(around.environment))
+    if installed is not None:
+        return str(installed)
+    if live and wish.engine == "torch" and find_spec("torch") is None:
+        raise ControlError(
+            what="The torch engine is not installed",
+            why=f"{sys.executable} has no torch",
+            do="Run `slotdeck engines install torch`, or name an interpreter that has it: "
+            "python = …",
+        )
+    return sys.executable
 
 
 def _mask(machine: Machine, cards: tuple[Gpu, ...]) -> str:
