@@ -6,8 +6,11 @@ import os
 import platform
 import random
 import re
+from array import array
+from collections.abc import Sequence
 
 from engine.core.cpuset import NodeSet
+from engine.host.device_root import DeviceRoot
 from engine.host.process import PAGE_BYTES
 from engine.host.root import HostRoot
 
@@ -20,6 +23,8 @@ _POLICIES = {"default": 0, "preferred": 1, "bind": 2, "interleave": 3, "local": 
 _MODE_FLAGS = 0xE000
 """MPOL_F_* bits that get_mempolicy may return with the mode."""
 _MASK_BITS = 1024
+_MOVE, _MOVE_ALL = 1 << 1, 1 << 2
+"""MPOL_MF_MOVE, MPOL_MF_MOVE_ALL."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -76,15 +81,39 @@ def memory_policy() -> tuple[str, NodeSet]:
 def process_policy(root: HostRoot, pid: int) -> str | None:
     """The policy that the head of /proc/PID/numa_maps shows, e.g. `bind:0` or `default`.
 
-    Only the first page of text is read: a whole numa_maps walks every page table and holds the
-    process's mmap lock while it does.
+    Only 128 bytes are read: the kernel writes mapping after mapping until it has what was asked
+    for, walks the page tables of each, and holds the process's mmap lock while it does.
     """
-    try:
-        with (root.path / f"proc/{pid}/numa_maps").open("rb", buffering=0) as file:
-            words = file.read(4096).decode("ascii", "replace").split("\n", 1)[0].split()
-    except OSError:
-        return None
-    return words[1] if len(words) > 1 else None
+    head = DeviceRoot.of(root).octets(f"proc/{pid}/numa_maps", 128) or b""
+    # Two policies have a space in their name: "prefer (many)" and "weighted interleave".
+    policy = re.match(
+        rb"[0-9a-f]+ ([a-z]+(?: [a-z(][a-z()]*)?(?:=[\w|]+)?(?::[0-9,-]+)?)[ \n]", head
+    )
+    return policy.group(1).decode() if policy else None
+
+
+def move_pages(
+    pid: int, addresses: "array[int]", nodes: Sequence[int] | None, *, everybodys: bool = False
+) -> "array[int]":
+    """Move a process's pages to NUMA nodes, or with None only ask: for each page the node where it
+    is, or a negative error number. Raises OSError.
+
+    Pages that other processes have mapped as well are moved only with `everybodys`, for which the
+    kernel asks for CAP_SYS_NICE.
+    """
+    count = len(addresses)
+    status = array("i", bytes(4 * count))
+    wanted = array("i", nodes) if nodes is not None else None
+    _call(
+        "move_pages",
+        ctypes.c_int(pid),
+        ctypes.c_ulong(count),
+        ctypes.c_void_p(addresses.buffer_info()[0]),
+        ctypes.c_void_p(wanted.buffer_info()[0]) if wanted is not None else None,
+        ctypes.c_void_p(status.buffer_info()[0]),
+        ctypes.c_int(_MOVE_ALL if everybodys else _MOVE),
+    )
+    return status
 
 
 def resident_nodes(
@@ -107,20 +136,11 @@ def resident_nodes(
     if not starts:
         return None
     picked = chance.choices(range(len(starts)), weights=sizes, k=samples)
-    pages = (ctypes.c_void_p * samples)(
-        *(starts[index] + chance.randrange(sizes[index]) * PAGE_BYTES for index in picked)
+    pages = array(
+        "Q", (starts[index] + chance.randrange(sizes[index]) * PAGE_BYTES for index in picked)
     )
-    status = (ctypes.c_int * samples)()
     try:
-        _call(
-            "move_pages",
-            ctypes.c_int(pid),
-            ctypes.c_ulong(samples),
-            pages,
-            None,
-            status,
-            ctypes.c_int(0),
-        )
+        status = move_pages(pid, pages, None)
     except OSError:
         return None
     found: dict[int, int] = {}

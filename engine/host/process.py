@@ -1,5 +1,6 @@
 """Processes as /proc tells them: identity, family, CPU time, memory, affinity of each thread."""
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable
@@ -126,6 +127,30 @@ def thread_affinities(root: HostRoot, pid: int) -> dict[int, CpuSet]:
         if match:
             affinities[int(name)] = CpuSet.parse(match.group(1))
     return affinities
+
+
+def open_files(root: HostRoot, pid: int) -> dict[str, str] | None:
+    """What each of its file descriptors is (proc_pid_fd(5)): a path, or `socket:[INODE]`.
+
+    None where that is not ours to see, or it has ended.
+    """
+    folder = root.path / f"proc/{pid}/fd"
+    found: dict[str, str] = {}
+    try:
+        for name in os.listdir(folder):  # noqa: PTH208 - engines have thousands of connections
+            with contextlib.suppress(FileNotFoundError):  # closed since
+                found[name] = os.readlink(folder / name)  # noqa: PTH115
+    except OSError:
+        return None
+    return found
+
+
+def owner(root: HostRoot, pid: int) -> int | None:
+    """The user that a process runs as; None when there is no such process."""
+    try:
+        return (root.path / f"proc/{pid}").stat().st_uid
+    except OSError:
+        return None
 
 
 def boot_id(root: HostRoot) -> str:
