@@ -14,7 +14,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from engine.control import AnswerEnd, AnswerPiece, Change, HeldLayout, LogLines, Offer
+from engine.control import (
+    AnswerEnd,
+    AnswerPiece,
+    Change,
+    HeldLayout,
+    LogLines,
+    Offer,
+    Verification,
+)
 from engine.core.codec import to_builtins
 from engine.core.errors import ControlError, ServiceUnreachable
 from engine.core.status import Snapshot
@@ -26,6 +34,7 @@ START_WITHIN_S = 15.0
 ALREADY = 75
 """The exit code of a service that found another one (EX_TEMPFAIL)."""
 _ANSWER_WITHIN_S = 60.0
+_REPAIR_WITHIN_S = 3600.0
 
 T = TypeVar("T")
 
@@ -59,6 +68,11 @@ class ServiceClient:
         """Begin what was offered."""
         await self._one("apply", {"id": offer.id}, Done)
 
+    async def verify(self, names: tuple[str, ...] = (), *, repair: bool = False) -> Verification:
+        """What is asked against what is got; a repair may take as long as its pages need."""
+        arguments = {"names": names, "repair": repair}
+        return await self._one("verify", arguments, Verification, within_s=_REPAIR_WITHIN_S)
+
     async def layout(self) -> HeldLayout:
         """What is wished now, to be saved as a layout file."""
         return await self._one("layout", {}, HeldLayout)
@@ -87,12 +101,19 @@ class ServiceClient:
     async def aclose(self) -> None:
         """Nothing is held between calls."""
 
-    async def _one(self, call: str, arguments: dict[str, Any], kind: type[T]) -> T:
+    async def _one(
+        self,
+        call: str,
+        arguments: dict[str, Any],
+        kind: type[T],
+        *,
+        within_s: float = _ANSWER_WITHIN_S,
+    ) -> T:
         try:
-            async with asyncio.timeout(_ANSWER_WITHIN_S), self._call(call, arguments) as reader:
+            async with asyncio.timeout(within_s), self._call(call, arguments) as reader:
                 line = await _line(reader)
         except TimeoutError:
-            raise _unreachable(f"it did not answer within {_ANSWER_WITHIN_S:g} s") from None
+            raise _unreachable(f"it did not answer within {within_s:g} s") from None
         if not line:
             raise _unreachable("it closed the connection without an answer")
         try:

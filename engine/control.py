@@ -40,10 +40,12 @@ class StopInstances:
 
 @dataclass(frozen=True, slots=True)
 class MoveInstance:
-    """Place an instance on another slot: a restart there, in this version."""
+    """Place an instance on another slot: live where that can be, else by a restart there."""
 
     name: str
     slot: str
+    restart: bool = False
+    """Start it anew there, even where it could be moved live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,9 @@ class Offer:
     starts: tuple[Placement, ...] = ()
     stops: tuple[str, ...] = ()
     moves: tuple[Placement, ...] = ()
+    live: tuple[str, ...] = ()
+    """Which of the moves carry over the running process; the others are a restart there, and the
+    consequences say why."""
     keeps: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     """When there is one, nothing of the offer can be applied."""
@@ -102,6 +107,38 @@ class HeldLayout:
     """The file that was applied last; empty where the service does not know it any more."""
     text: str = ""
     """That file's text as it was applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that is not as it was asked for."""
+
+    what: str
+    """affinity, memory policy, pages, file pages, GPU or port."""
+    asked: str
+    got: str
+    do: str
+
+    def __str__(self) -> str:
+        return f"{self.got}, asked {self.asked}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was asked for one running instance against what the kernel shows."""
+
+    name: str
+    verified: bool
+    differences: tuple[Difference, ...] = ()
+    repaired: tuple[str, ...] = ()
+    """What a repair did, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The answer of `Control.verify`."""
+
+    instances: tuple[Verified, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +196,11 @@ class Control(Protocol):
 
         Returns when the change has begun; snapshots show how it goes.
         """
+        ...
+
+    async def verify(self, names: tuple[str, ...] = (), *, repair: bool = False) -> Verification:
+        """Look again at running instances, at all of them without names; `repair` first brings
+        threads and pages back to where they were asked for."""
         ...
 
     async def layout(self) -> HeldLayout:

@@ -94,6 +94,8 @@ class Engine:
         elif path == "/flood" and self.options.flood_when_asked:
             await asyncio.to_thread(flood, self.options.flood_bytes)
             reply(writer, 200, b"{}")
+        elif path == "/go" and method == "POST":
+            reply(writer, 200, json.dumps(go(body)).encode())
         elif path in ("/v1/completions", "/v1/chat/completions") and method == "POST":
             await self.complete(path, body, writer)
         else:
@@ -171,6 +173,26 @@ def escape(listener: int | None) -> None:
         f"subprocess.Popen({words!r}, start_new_session=True, pass_fds={held!r})"
     )
     subprocess.run([sys.executable, "-S", "-c", launch], check=True, pass_fds=held)
+
+
+def go(where: dict[str, object]) -> dict[str, object]:
+    """Leave the place: `cpus` for its threads, `node` for its pages, by migrate_pages(2)."""
+    cpus, node = where.get("cpus"), where.get("node")
+    if isinstance(cpus, list):
+        for thread in os.listdir("/proc/self/task"):  # noqa: PTH208
+            os.sched_setaffinity(int(thread), {int(cpu) for cpu in cpus})
+    left = 0
+    if isinstance(node, int):
+        import ctypes
+        import platform
+
+        old, new = ctypes.c_ulong(~(1 << node)), ctypes.c_ulong(1 << node)
+        call = {"x86_64": 256, "aarch64": 238}[platform.machine()]
+        mask = ctypes.byref
+        left = ctypes.CDLL(None).syscall(
+            call, os.getpid(), ctypes.c_ulong(65), mask(old), mask(new)
+        )
+    return {"left": left}
 
 
 def write_fds(path: Path) -> None:

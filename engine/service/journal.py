@@ -17,10 +17,12 @@ SCHEMA = "slotdeck.journal/1"
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What the process was started with; a move changes the wish before the process has ended."""
+    """What the process was started with, or moved to since; the wish may be another by now."""
 
     wish: Instance
     placement: Placement
+    group: str = ""
+    """The folder of a control group of its own, where a move had to make one."""
 
 
 @dataclass(frozen=True, slots=True)

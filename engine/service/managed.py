@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from engine.control import Difference
+from engine.core.cpuset import CpuSet
 from engine.core.errors import ControlError
 from engine.core.layout import Instance
 from engine.core.lifecycle import Life, Policy
@@ -31,10 +33,14 @@ class Managed:
     launched: Launched | None = None
     started_at: str | None = None
     verified: bool | None = None
+    differences: tuple[Difference, ...] = ()
+    """What differs from what was asked, as far as it was looked at since this start."""
     note: str = ""
     """What differs from what was asked, or what it waits for; shown after the state's reason."""
     running: Running | None = None
     """What its process was started with, until nothing of the process is left."""
+    going: Running | None = None
+    """Where its running process is being moved to just now; it holds both places."""
     forget: bool = False
     """Drop it from the list once it has stopped."""
     patience: Policy = field(default_factory=Policy)
@@ -60,11 +66,17 @@ class Managed:
 
     def occupies(self, wanted: Placement) -> bool:
         """Whether its process, wherever its wish is by now, holds something of a placement."""
-        if self.running is None:
-            return False
-        held = self.running.placement
-        same_gpus = set(held.gpus) & set(wanted.gpus)
-        return bool(held.pus & wanted.pus or same_gpus or held.port == wanted.port)
+        places = [one.placement for one in (self.running, self.going) if one is not None]
+        return any(
+            held.pus & wanted.pus or set(held.gpus) & set(wanted.gpus) or held.port == wanted.port
+            for held in places
+        )
+
+    @property
+    def held_pus(self) -> CpuSet:
+        """Where it shall be, where its process is, and where that is going."""
+        going = self.going.placement.pus if self.going else CpuSet()
+        return self.placement.pus | self.at.placement.pus | going
 
     @property
     def url(self) -> str:

@@ -25,8 +25,10 @@ from engine.core.placement import Placement, Refusal, moved
 from engine.core.status import InstanceStatus, State
 from engine.core.topology import Machine
 from engine.host.ports import listening_ports
+from engine.service.live_moves import ways_of
 from engine.service.loads import Loads
 from engine.service.managed import Managed, known
+from engine.service.moving import begin_move
 from engine.service.neighbours import free_memory, strangers_on
 from engine.service.orders import Planned, order_of
 from engine.service.planning import plan_layout
@@ -44,6 +46,8 @@ class _Made:
     turn: int
     planned: dict[str, Planned] = field(default_factory=dict)
     layout_name: str = ""
+    marks: dict[str, str] = field(default_factory=dict)
+    """Of the processes that are to be moved live."""
 
 
 class Offers:
@@ -77,8 +81,8 @@ class Offers:
                 told = tuple(f"{name} leaves the list" for name in rest if change.forget)
                 offer = self._new(stops=active, consequences=(*self._losses(active), *told))
                 made = self._keep(offer, change, machine)
-            case MoveInstance(name=name, slot=slot):
-                made = self._move(change, name, slot, machine)
+            case MoveInstance():
+                made = self._move(change, machine)
             case StartLoad(names=names):
                 made = self._keep(self._load(change, names), change, machine)
             case StopLoad():
@@ -98,6 +102,7 @@ class Offers:
             made is None
             or made.turn != self._turn
             or made.offer.machine_revision != machine.revision
+            or not self._still_live(made)
         ):
             raise StaleOffer(
                 what="This offer is no longer good",
@@ -131,6 +136,10 @@ class Offers:
             planned = made.planned[placement.instance]
             known = supervisor.managed.get(planned.wish.name)
             layout = made.layout_name or (known.layout if known else "")
+            if known is not None and placement.instance in made.offer.live:
+                known.layout = layout
+                begin_move(supervisor, known, planned)
+                continue
             supervisor.start(planned.wish, planned.placement, planned.base, layout)
         await supervisor.saved()
 
@@ -177,14 +186,18 @@ class Offers:
             refusal.instance for refusal in plan.refusals
         }
         stops = tuple(name for name in managed if name not in wished)
-        losers = (*stops, *(placement.instance for placement in moves))
+        live, words = ways_of(
+            self._supervisor, [one for one in plan.planned if one.placement in moves], machine
+        )
+        restarts = (one.instance for one in moves if one.instance not in live)
         offer = self._new(
             starts=tuple(starts),
             stops=stops,
             moves=tuple(moves),
+            live=live,
             keeps=tuple(keeps),
             refusals=plan.refusals,
-            consequences=self._losses(losers),
+            consequences=(*words, *self._losses((*stops, *restarts))),
         )
         return self._keep(offer, change, machine, plan.planned, layout.name)
 
@@ -200,20 +213,41 @@ class Offers:
         offer = self._new(starts=tuple(one.placement for one in planned), refusals=tuple(refusals))
         return self._keep(offer, change, machine, planned)
 
-    def _move(self, change: Change, name: str, slot: str, machine: Machine) -> _Made:
+    def _move(self, change: MoveInstance, machine: Machine) -> _Made:
+        name = change.name
         one = known(self._supervisor.managed, name)
         planned: list[Planned] = []
         refusals: list[Refusal] = []
         try:
-            wish = moved(one.wish, slot)
+            wish = moved(one.wish, change.slot)
         except SlotError as error:
             refusals.append(Refusal(name, f"{error.what}: {error.why}", error.do))
         else:
-            self._place_again(one, wish, machine, planned, refusals)
-        consequences = self._losses((name,)) if one.active else ()
-        placements = tuple(one.placement for one in planned)
-        offer = self._new(moves=placements, refusals=tuple(refusals), consequences=consequences)
+            if one.going is not None:
+                why = f"it is on its way to {one.going.placement.slot} just now"
+                refusals.append(Refusal(name, why, "Wait until it is there"))
+            else:
+                self._place_again(one, wish, machine, planned, refusals)
+        live: tuple[str, ...] = ()
+        words: tuple[str, ...] = ()
+        if planned and one.active:
+            live, words = ways_of(self._supervisor, planned, machine, restart=change.restart)
+        losses = self._losses((name,)) if one.active and not live else ()
+        placements = tuple(each.placement for each in planned)
+        offer = self._new(
+            moves=placements, live=live, refusals=tuple(refusals), consequences=(*words, *losses)
+        )
         return self._keep(offer, change, machine, planned)
+
+    def _still_live(self, made: _Made) -> bool:
+        """Whether what was offered to be moved live is still the same process, and ready."""
+        managed = self._supervisor.managed
+        return all(
+            name in managed
+            and managed[name].life.state is State.READY
+            and managed[name].mark == made.marks.get(name)
+            for name in made.offer.live
+        )
 
     def _place_again(
         self,
@@ -232,7 +266,7 @@ class Offers:
         already = [(p.wish.name, p.placement) for p in planned]
         taken = {
             # Where it is and where it is going: a move holds both until it is over.
-            other.name: _with_siblings(other.placement.pus | other.at.placement.pus, machine)
+            other.name: _with_siblings(other.held_pus, machine)
             for other in others
         }
         taken |= {name: _with_siblings(at.pus, machine) for name, at in already}
@@ -331,11 +365,12 @@ class Offers:
         starts: tuple[Placement, ...] = (),
         stops: tuple[str, ...] = (),
         moves: tuple[Placement, ...] = (),
+        live: tuple[str, ...] = (),
         keeps: tuple[str, ...] = (),
         refusals: tuple[Refusal, ...] = (),
         consequences: tuple[str, ...] = (),
     ) -> Offer:
-        return Offer(uuid.uuid4().hex, starts, stops, moves, keeps, refusals, consequences)
+        return Offer(uuid.uuid4().hex, starts, stops, moves, live, keeps, refusals, consequences)
 
     def _keep(
         self,
@@ -347,14 +382,18 @@ class Offers:
     ) -> _Made:
         by_name = {one.wish.name: one for one in planned}
         offer = replace(offer, machine_revision=machine.revision)
-        return _Made(offer, change, self._turn, by_name, layout_name)
+        managed = self._supervisor.managed
+        marks = {name: managed[name].mark for name in offer.live}
+        return _Made(offer, change, self._turn, by_name, layout_name, marks)
 
 
 def _same(now: Managed, planned: Planned) -> bool:
     """Whether what runs is what is wished; reasons in words do not count."""
-    was, wanted = now.placement, planned.placement
+    wish, was, wanted = now.wish, now.placement, planned.placement
+    if now.going is not None:
+        wish, was = now.going.wish, now.going.placement
     return (
-        now.wish == planned.wish
+        wish == planned.wish
         and now.base == planned.base
         and (was.pus, was.memory, was.gpus, was.port)
         == (wanted.pus, wanted.memory, wanted.gpus, wanted.port)

@@ -26,6 +26,7 @@ from engine.service.answers import answer
 from engine.service.loads import Loads
 from engine.service.logs import read_log
 from engine.service.managed import known
+from engine.service.moving import verify_named
 from engine.service.offers import Offers
 from engine.service.orders import Surroundings
 from engine.service.sampler import Sample, Sampler
@@ -230,6 +231,10 @@ class Service:
                 machine = await self._read_machine()
                 await self._offers.apply(str(request.arguments.get("id")), machine)
                 await _send(writer, Done())
+            case "verify":
+                look = msgspec.convert(request.arguments, _VerifyArguments)
+                verified = verify_named(self._supervisor, look.names, repair=look.repair)
+                await _send(writer, await verified)
             case "layout":
                 await _send(writer, self._offers.layout())
             case "log":
@@ -288,6 +293,11 @@ class _ClientGone(Exception):
 class _LogArguments(msgspec.Struct):
     offset: int = -1
     limit_bytes: int = 65536
+
+
+class _VerifyArguments(msgspec.Struct):
+    names: tuple[str, ...] = ()
+    repair: bool = False
 
 
 class _AskArguments(msgspec.Struct):

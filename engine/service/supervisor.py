@@ -33,6 +33,7 @@ from engine.core.lifecycle import (
 )
 from engine.core.placement import Placement
 from engine.core.status import Happening, State
+from engine.host.cpuset_group import remove
 from engine.host.machine import read_machine
 from engine.host.paths import Paths
 from engine.host.ports import listening_ports
@@ -47,7 +48,8 @@ from engine.service.logs import last_line
 from engine.service.managed import Managed
 from engine.service.orders import Surroundings, order_of
 from engine.service.processes import kill_leftovers, lives, signal_group
-from engine.service.readiness import differences, wait_until_ready
+from engine.service.readiness import became_ready
+from engine.service.verification import Asked, differences, summary
 
 _HAPPENINGS_KEPT = 100
 _WATCH_AGAIN_S, _JOURNAL_WITHIN_S = 1.0, 2.0
@@ -75,7 +77,7 @@ class Supervisor:
         """Set whenever something worth a new snapshot happened."""
         self.stirred = asyncio.Event()
         """Set whenever a state has changed, so that its time is looked after."""
-        self._clock = clock
+        self.clock = clock
         # Affinity and memory policy belong to a thread, so launching has one of its own.
         self._launching = ThreadPoolExecutor(max_workers=1, thread_name_prefix="launch")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,7 +101,7 @@ class Supervisor:
         """Start a wish at a placement; one that runs elsewhere or otherwise is moved there."""
         managed = self.managed.get(wish.name)
         if managed is None:
-            life = Life(State.STOPPED, self._clock(), "not started yet")
+            life = Life(State.STOPPED, self.clock(), "not started yet")
             folder = self.paths.instance(wish.name)
             managed = Managed(wish, placement, base, life, folder, patience=self.patience)
             self.managed[wish.name] = managed
@@ -137,7 +139,7 @@ class Supervisor:
     def feed(self, managed: Managed, event: Event) -> None:
         """Let the lifecycle decide, remember the decision, and have its effects carried out."""
         before = managed.life
-        managed.life, effects = step(self._clock(), before, event, managed.policy)
+        managed.life, effects = step(self.clock(), before, event, managed.policy)
         if isinstance(event, Exited):
             managed.launched = None
         if managed.life is before and not effects:
@@ -274,6 +276,7 @@ class Supervisor:
             )
         managed.mark = uuid.uuid4().hex
         managed.launched, managed.verified, managed.started_at = None, None, _utc()
+        managed.differences = ()
         managed.running = Running(wish, placement)
         self.save()
         if not await self._ledger.saved():
@@ -319,35 +322,23 @@ class Supervisor:
                 managed.note = note
                 self.changed.set()
 
-        waiting = asyncio.ensure_future(wait_until_ready(managed, told))
-        try:
-            while managed.life.state is State.STARTING and managed.mark == mark:
-                done, _ = await asyncio.wait([waiting], timeout=0.2)
-                if done:
-                    waiting.result()
-                    break
-            else:
-                return
-        finally:
-            waiting.cancel()
-        if managed.mark == mark:
+        if await became_ready(managed, mark, told):
             self.feed(managed, Answered())
             await self.verify(managed)
 
     async def verify(self, managed: Managed) -> None:
-        """Compare what was asked with what /proc shows."""
+        """Compare what was asked with what the kernel shows; not in the middle of a move."""
         launched, mark = managed.launched, managed.mark
-        if launched is None:
+        if launched is None or managed.going is not None:
             return
-        asked = managed.at.placement
-        found = await asyncio.to_thread(differences, self.root, launched.pid, asked)
-        if managed.mark != mark or managed.launched is None:
+        asked = Asked(launched.pid, mark, managed.at.placement, launched.degraded)
+        found = await asyncio.to_thread(differences, self.root, asked)
+        if managed.mark != mark or managed.launched is None or managed.going is not None:
             return
-        if launched.degraded:
-            found = (launched.degraded, *found)
-        managed.verified = not found
-        managed.note = "; ".join(found)
-        if found:
+        news = found != managed.differences
+        managed.differences, managed.verified = found, not found
+        managed.note = summary(found)
+        if found and news:
             self.tell(f"{managed.name} differs from what was asked: {managed.note}", "warning")
         self.save()
         self.changed.set()
@@ -362,6 +353,8 @@ class Supervisor:
     async def _sweep(self, managed: Managed) -> None:
         """Nothing of the instance may be left: no process, and nobody on its port."""
         killed, left = await sweep(self.root, managed.mark)
+        if managed.running is not None and managed.running.group:
+            remove(self.root, managed.running.group)
         if killed:
             many = "1 process" if killed == 1 else f"{killed} processes"
             self.tell(f"{managed.name}: ended {many} that it left behind")

@@ -102,7 +102,8 @@ async def test_only_what_differs_is_restarted_and_only_what_is_gone_stops(home: 
 async def test_a_move_keeps_the_name_and_changes_the_place(home: Home) -> None:
     client = await home.connect()
     before = await home.up(client, {"name": "a", "slot": "core:0"})
-    await home.apply(client, MoveInstance("a", "core:1"))
+    offer = await home.apply(client, MoveInstance("a", "core:1", restart=True))
+    assert offer.consequences[0] == "a: moves by a restart: as asked"
     after = await home.until(
         client, lambda now: now["a"].verified is True and now["a"].pid != pids(before)["a"]
     )

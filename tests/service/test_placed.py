@@ -66,7 +66,7 @@ async def test_a_thread_outside_of_the_slot_is_a_difference(home: Home) -> None:
     snapshot = await home.up(client, {"name": "a", "slot": "core:1", "flags": ["--repin", "0"]})
     status = snapshot.instances[0]
     assert status.verified is False
-    assert "may run on PU 0, asked 1" in status.why
+    assert "may run on PU 0, asked PU 1" in status.why
 
 
 async def test_nothing_is_left_of_an_engine_that_forks_and_escapes(home: Home) -> None:
