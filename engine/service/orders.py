@@ -21,6 +21,7 @@ from engine.drivers.preloads import preload_settings
 from engine.drivers.registry import driver_of
 from engine.drivers.troubles import troubles
 from engine.engines.environments import data_home, python_of
+from engine.engines.recipes import NAME_PYTHON, NOT_OFFERED
 from engine.host.libraries import find_libraries
 from engine.host.models import Model, find_model
 from engine.host.processor import Processor, read_processor
@@ -109,7 +110,7 @@ def order_of(
     argv = (_beside(base, command.argv[0]), *command.argv[1:])
     command = replace(command, argv=argv, env=env)
     if live:
-        _require_program(command)
+        _require_program(command, wish.engine)
     if wish.weights == "dummy":
         warnings = (*warnings, f"{DUMMY}: speed and fit are real, answers mean nothing")
     placement = replace(
@@ -160,13 +161,16 @@ def _beside(base: str, program: str) -> str:
     return str(Path(base, program).expanduser()) if "/" in program else program
 
 
-def _require_program(command: Command) -> None:
+def _require_program(command: Command, engine: str) -> None:
     program = command.argv[0]
     if shutil.which(program, path=command.plain_env().get("PATH", os.defpath)) is None:
+        offered = NOT_OFFERED.get(engine)
         raise ControlError(
             what="The engine's program cannot be started",
             why=f"there is no program {program!r}",
-            do="Correct the path, or install the engine",
+            do=offered.do
+            if offered
+            else f"Run `slotdeck engines install {engine}`, or {NAME_PYTHON}",
         )
 
 
