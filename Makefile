@@ -16,7 +16,7 @@ ifneq ($(TORCH_INDEX),)
 TORCH_FROM := $(if $(findstring ://,$(TORCH_INDEX)),--extra-index-url,--find-links) $(TORCH_INDEX)
 endif
 
-.PHONY: demo test test-numa check format bench clean
+.PHONY: demo test test-numa test-engines check format bench clean
 
 demo: $(VENV)/.torch
 	@$(BIN)/slotdeck demo
@@ -27,6 +27,11 @@ test: check
 # Boots virtual machines of several shapes; needs QEMU, and SLOTDECK_SHARED with its boot script.
 test-numa: $(VENV)/.dev
 	SLOTDECK_GUESTS=1 $(BIN)/pytest tests/numa
+
+# Starts the real engines that `slotdeck engines install` has put into your data folder, each
+# pinned to a core; what is not installed is skipped. Minutes, on a busy machine many.
+test-engines: $(VENV)/.dev
+	SLOTDECK_ENGINES=1 $(BIN)/pytest -s tests/engines
 
 # What needs no running: style, types, the directions of imports.
 check: $(VENV)/.dev
