@@ -122,7 +122,7 @@ def order_of(
 
 
 def _python(wish: Instance, around: Surroundings, *, base: str, live: bool) -> str:
-    """The engine's interpreter: the layout's, else that of `slotdeck engines install`, else ours."""
+    """The layout's interpreter, else that of `slotdeck engines install`, else our own."""
     if wish.python:
         return _beside(base, wish.python)
     installed = python_of(wish.engine, data_home(around.environment))
