@@ -20,8 +20,10 @@ class RequestRefused(Exception):
         kind: str = "invalid_request_error",
         param: str | None = None,
         code: str | None = None,
+        retry_after_s: int | None = None,
     ) -> None:
         super().__init__(message)
+        self.retry_after_s = retry_after_s
         self.message, self.status, self.kind, self.param, self.code = (
             message,
             status,

@@ -1,6 +1,8 @@
-"""The keys and values of all running sequences, one row each, as transformers wants them."""
+"""The keys and values of all sequences, one row each: those that run, and some that ended."""
 
+import ctypes
 import math
+import mmap
 from typing import Any
 
 import numpy as np
@@ -11,51 +13,65 @@ _FIRST_CAPACITY = 256
 _KEPT_CAPACITY = 1024
 
 
-class RowCache(Cache):
-    """One tensor [rows, kv heads, capacity, head size] a layer, for keys and for values.
+class Rows:
+    """Tensors [rows, heads, capacity, size] that grow together, and how long each row is.
 
     The rows in use are dense: row 0 up to `len(self.lengths)`. A forward pass works on a range of
     rows that `aim` names; every row of the range gets the same number of new tokens.
     """
 
-    is_compileable = False
-
     def __init__(self, *, max_rows: int, max_length: int) -> None:
-        # Not Cache.__init__: its arguments differ between the releases of transformers.
-        self.layers: list[Any] = []
-        self.layer_class_to_replicate = None
-        self.offloading = False
         self.max_rows, self.max_length = max_rows, max_length
         self.lengths: list[int] = []
+        self.touched = [0] * max_rows
+        """Of each row, in use or not: how many places were written since it took memory."""
         self._rows_made = self._capacity = 0
-        self._keys: list[torch.Tensor] = []
-        self._values: list[torch.Tensor] = []
+        self._pools: list[torch.Tensor] = []
         self._begin = self._end = self._past = self._new = 0
         self._positions: torch.Tensor | None = None
         self._row_numbers = torch.arange(max_rows)
 
-    # Rows
-
-    def add_row(self) -> int:
-        """A new empty row, after all others."""
-        self.lengths.append(0)
+    def add_row(self, length: int = 0) -> int:
+        """After all others; its first `length` places hold what is wanted already."""
+        self.lengths.append(length)
         return len(self.lengths) - 1
-
-    def move_row(self, source: int, target: int) -> None:
-        length = self.lengths[source]
-        for pool in (*self._keys, *self._values):
-            pool[target, :, :length] = pool[source, :, :length]
-        self.lengths[target] = length
 
     def drop_last_row(self) -> None:
         self.lengths.pop()
 
-    def release(self) -> None:
+    def copy_row(self, source: int, target: int, length: int) -> None:
+        """The first places of a row, which stays as it is."""
+        self._reserve(max(source, target) + 1, length)
+        for pool in self._pools:
+            pool[target, :, :length] = pool[source, :, :length]
+        self.touched[target] = max(self.touched[target], length)
+
+    def swap_rows(self, one: int, other: int, lengths: tuple[int, int]) -> None:
+        """Of each as many places as `lengths` says."""
+        self._reserve(max(one, other) + 1, max(lengths))
+        mine, theirs = lengths
+        for pool in self._pools:
+            kept = pool[one, :, :mine].clone()
+            pool[one, :, :theirs] = pool[other, :, :theirs]
+            pool[other, :, :mine] = kept
+        self.touched[one] = max(self.touched[one], theirs)
+        self.touched[other] = max(self.touched[other], mine)
+
+    def release(self) -> bool:
         """Gives memory back after a long context; the next request takes what it needs."""
-        if not self.lengths and self._capacity > _KEPT_CAPACITY:
-            self._keys.clear()
-            self._values.clear()
-            self._rows_made = self._capacity = 0
+        if self.lengths or self._capacity <= _KEPT_CAPACITY:
+            return False
+        self._pools.clear()
+        self._rows_made = self._capacity = 0
+        self.touched = [0] * self.max_rows
+        return True
+
+    def give_back(self, row: int) -> None:
+        """A row's memory goes back to the kernel; its places read as zeros again."""
+        if row < self._rows_made:
+            for pool in self._pools:
+                _forget(pool[row])
+        self.touched[row] = 0
 
     def aim(self, begin: int, end: int, new: int) -> None:
         """The next forward pass adds `new` tokens to each of these rows."""
@@ -73,18 +89,15 @@ class RowCache(Cache):
         """The forward pass is over: its tokens count from now on."""
         for row in range(self._begin, self._end):
             self.lengths[row] += self._new
+            self.touched[row] = max(self.touched[row], self.lengths[row])
 
     @property
-    def used_share(self) -> float:
-        """Of all the tokens that may lie here at most."""
-        return sum(self.lengths) / (self.max_rows * self.max_length)
+    def aimed_rows(self) -> int:
+        return self._end - self._begin
 
     @property
     def bytes_per_token(self) -> int:
-        if not self._keys:
-            return 0
-        pools = (*self._keys, *self._values)
-        return sum(pool.shape[1] * pool.shape[3] * pool.element_size() for pool in pools)
+        return sum(pool.shape[1] * pool.shape[3] * pool.element_size() for pool in self._pools)
 
     def _reserve(self, rows: int, length: int) -> None:
         if rows <= self._rows_made and length <= self._capacity:
@@ -94,18 +107,54 @@ class RowCache(Cache):
         if length > self._capacity:
             doubled = _FIRST_CAPACITY << max(0, math.ceil(math.log2(length / _FIRST_CAPACITY)))
             self._capacity = max(length, min(self.max_length, doubled))
-        for pools in (self._keys, self._values):
-            for layer, pool in enumerate(pools):
-                pools[layer] = self._grown(pool)
+        for number, pool in enumerate(self._pools):
+            self._pools[number] = self._grown(pool)
 
     def _grown(self, old: torch.Tensor) -> torch.Tensor:
-        new = _zeros((self._rows_made, old.shape[1], self._capacity, old.shape[3]), old.dtype)
-        for row, length in enumerate(self.lengths):
-            if row < old.shape[0]:
-                new[row, :, :length] = old[row, :, :length]
+        new = self._new_pool(old.shape[1], old.shape[3], old.dtype)
+        for row, length in enumerate(self.touched[: old.shape[0]]):
+            new[row, :, :length] = old[row, :, :length]
         return new
 
-    # What transformers calls
+    def _new_pool(self, heads: int, size: int, dtype: torch.dtype) -> torch.Tensor:
+        return _zeros((self._rows_made, heads, self._capacity, size), dtype)
+
+    def _write(self, pool: torch.Tensor, states: torch.Tensor) -> None:
+        """`states`: [rows, heads, new, size] for the range that was aimed at; the pool's heads
+        must be as many."""
+        if self._positions is None:
+            pool[self._begin : self._end, :, self._past : self._past + self._new] = states
+        else:
+            rows = self._row_numbers[self._begin : self._end]
+            pool[rows, :, self._positions] = states[:, :, 0]
+
+
+class LeanCache(Rows):
+    """A layer's keys and values in one tensor: the first half of its heads are the keys."""
+
+    def place(self, states: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Writes keys and values of the new tokens, [rows, heads, new, size]; returns those of
+        all tokens so far."""
+        heads, size = states.shape[1], states.shape[3]
+        if layer == len(self._pools):
+            self._pools.append(self._new_pool(heads, size, states.dtype))
+        pool = self._pools[layer]
+        self._write(pool, states)
+        seen = pool[self._begin : self._end, :, : self._past + self._new]
+        return seen[:, : heads // 2], seen[:, heads // 2 :]
+
+
+class RowCache(Rows, Cache):
+    """As transformers wants it: two tensors a layer, which may differ in their heads."""
+
+    is_compileable = False
+
+    def __init__(self, *, max_rows: int, max_length: int) -> None:
+        # Not Cache.__init__: its arguments differ between the releases of transformers.
+        self.layers: list[Any] = []
+        self.layer_class_to_replicate = None
+        self.offloading = False
+        Rows.__init__(self, max_rows=max_rows, max_length=max_length)
 
     def update(
         self,
@@ -115,21 +164,17 @@ class RowCache(Cache):
         *_args: Any,
         **_kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        while len(self._keys) <= layer_idx:
-            for pools, states in ((self._keys, key_states), (self._values, value_states)):
-                shape = (self._rows_made, states.shape[1], self._capacity, states.shape[3])
-                pools.append(_zeros(shape, states.dtype))
-        keys = self._keys[layer_idx][self._begin : self._end]
-        values = self._values[layer_idx][self._begin : self._end]
+        while len(self._pools) <= 2 * layer_idx:
+            self._pools += [
+                self._new_pool(states.shape[1], states.shape[3], states.dtype)
+                for states in (key_states, value_states)
+            ]
+        keys, values = self._pools[2 * layer_idx : 2 * layer_idx + 2]
+        self._write(keys, key_states)
+        self._write(values, value_states)
         total = self._past + self._new
-        if self._positions is None:
-            keys[:, :, self._past : total] = key_states
-            values[:, :, self._past : total] = value_states
-        else:
-            rows = self._row_numbers[: self._end - self._begin]
-            keys[rows, :, self._positions] = key_states[:, :, 0]
-            values[rows, :, self._positions] = value_states[:, :, 0]
-        return keys[:, :, :total], values[:, :, :total]
+        rows = slice(self._begin, self._end)
+        return keys[rows, :, :total], values[rows, :, :total]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self._past
@@ -148,10 +193,19 @@ class RowCache(Cache):
 
     @property
     def is_sliding(self) -> list[bool]:
-        return [False] * max(1, len(self._keys))
+        return [False] * max(1, len(self))
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._pools) // 2
+
+
+def _forget(tensor: torch.Tensor) -> None:
+    """The whole pages within go back to the kernel; where it refuses they merely stay."""
+    begin = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if end > begin:
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED)
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:

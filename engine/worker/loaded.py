@@ -11,7 +11,8 @@ from engine.worker.sequence import Sequence
 class Loaded:
     prompts: Prompts
     decode: Callable[[list[int]], str]
-    submit: Callable[[list[Sequence]], None]
+    submit: Callable[[list[Sequence]], bool]
+    """False where too many wait already."""
     abort: Callable[[list[Sequence]], None]
     max_length: int
     dtype: str
@@ -19,3 +20,9 @@ class Loaded:
     weights_bytes: int
     token_read_bytes: int
     kv_bytes_per_token: int
+    kv_tokens: int
+    """How many tokens all sequences together may have."""
+    path: str
+    """`lean`, `transformers` or `ipex`: by what the model runs."""
+    path_reason: str
+    int8: str

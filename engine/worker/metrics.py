@@ -34,6 +34,11 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
+    @property
+    def mean(self) -> float | None:
+        total = sum(self._counts)
+        return self._sum / total if total else None
+
     def lines(self, labels: Labels) -> Iterator[str]:
         yield f"# HELP {self.name} {self.help_text}"
         yield f"# TYPE {self.name} histogram"
@@ -62,6 +67,8 @@ class Metrics:
         self.gauges = Gauges()
         self.prompt_tokens = 0
         self.generation_tokens = 0
+        self.prefix_cache_queries = self.prefix_cache_hits = 0
+        self.refused = 0
         self.finished = dict.fromkeys(FINISHED_REASONS, 0)
         self.request_prompt_tokens = Histogram(
             "vllm:request_prompt_tokens", "Number of prefill tokens processed.", _TOKENS
@@ -124,6 +131,24 @@ class Metrics:
             "Number of generation tokens processed.",
             labels,
             self.generation_tokens,
+        )
+        yield from counter(
+            "vllm:prefix_cache_queries_total",
+            "Number of prompt tokens that were looked for in the prefix cache.",
+            labels,
+            self.prefix_cache_queries,
+        )
+        yield from counter(
+            "vllm:prefix_cache_hits_total",
+            "Number of prompt tokens that the prefix cache had.",
+            labels,
+            self.prefix_cache_hits,
+        )
+        yield from counter(
+            "slotdeck:refused_total",
+            "Number of requests refused because too many waited.",
+            labels,
+            self.refused,
         )
         yield "# HELP vllm:request_success_total Count of finished requests."
         yield "# TYPE vllm:request_success_total counter"

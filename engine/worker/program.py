@@ -14,7 +14,7 @@ from engine.worker.errors import CannotServe
 from engine.worker.http_server import Connection
 from engine.worker.loaded import Loaded
 from engine.worker.metrics import Metrics
-from engine.worker.options import Options, check_model_files, parse
+from engine.worker.options import Offline, Options, check_model_files, parse
 from engine.worker.sequence import Event, Listener
 from engine.worker.service import Service
 
@@ -25,12 +25,23 @@ _AFTER_GRACE_S = 1.0
 def main(argv: list[str], *, api_key: str | None) -> int:
     options = parse(argv, api_key=api_key)
     try:
-        check_model_files(options.model)
+        check_model_files(options.model, dummy=options.load_format == "dummy")
+        if options.offline is not None:
+            return _measured(options, options.offline)
         sock = _listen(options)
     except CannotServe as error:
         _say(str(error))
         return error.exit_code
     return asyncio.run(Program(options).run(sock))
+
+
+def _measured(options: Options, asked: Offline) -> int:
+    from engine.worker import offline  # imports torch, which takes seconds
+
+    signal.signal(signal.SIGTERM, lambda number, _: _leave(128 + number))
+    signal.signal(signal.SIGINT, lambda number, _: _leave(128 + number))
+    offline.measure(options, asked, say=_say)
+    return 0
 
 
 def _listen(options: Options) -> socket.socket:
@@ -122,7 +133,8 @@ class Program:
             self._service.why_unhealthy = None
         _say(
             f"ready after {seconds:.1f} s: {loaded.dtype}, weights {loaded.weights_bytes} bytes, "
-            f"context {loaded.max_length} tokens, {self._options.threads} threads"
+            f"context {loaded.max_length} tokens, room for {loaded.kv_tokens} tokens, "
+            f"{self._options.threads} threads"
         )
 
     def _on_dead(self, why: str) -> None:

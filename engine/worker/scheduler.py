@@ -6,14 +6,16 @@ from collections.abc import Callable
 
 import torch
 
-from engine.worker.kv_cache import RowCache
 from engine.worker.metrics import Metrics
 from engine.worker.model import Model
+from engine.worker.places import Places
 from engine.worker.sampling import choose
 from engine.worker.sequence import Event, Failed, Listener, Sequence, TokenMade
 
 PREFILL_TOKENS = 512
 """The most prompt tokens a step takes, so that running streams never wait long."""
+IDLE_S = 300.0
+"""After so long without a request, long contexts give their memory back."""
 
 Deliver = Callable[[list[tuple[Listener, Event]]], None]
 """Hands the news of a step to the listeners; returns at once."""
@@ -27,13 +29,17 @@ class Scheduler:
         model: Model,
         *,
         max_num_seqs: int,
+        max_waiting: int,
+        kv_tokens: int,
+        prefix_caching: bool,
         metrics: Metrics,
         deliver: Deliver,
         clock: Callable[[], float],
     ) -> None:
         self._model, self._metrics, self._deliver, self._clock = model, metrics, deliver, clock
-        self._max_num_seqs = max_num_seqs
-        self._cache = RowCache(max_rows=max_num_seqs, max_length=model.max_length)
+        self._max_num_seqs, self._max_waiting = max_num_seqs, max_waiting
+        self._cache = model.new_cache(max_rows=max_num_seqs, max_length=model.max_length)
+        self._places = Places(self._cache, budget=kv_tokens, keep=prefix_caching)
         self._news: list[tuple[Listener, Event]] = []
         self._step_tokens = 0
         self._wake = threading.Condition()
@@ -46,10 +52,16 @@ class Scheduler:
 
     # From any thread
 
-    def submit(self, sequences: list[Sequence]) -> None:
+    def submit(self, sequences: list[Sequence]) -> bool:
+        """False, and nothing happens, where more would wait than may."""
         with self._wake:
+            waiting = len(self._arrivals) + len(self._waiting) + len(sequences)
+            running = len(self._decoding) + (self._prefilling is not None)
+            if waiting > self._max_waiting + self._max_num_seqs - running:
+                return False
             self._arrivals.extend(sequences)
             self._wake.notify()
+            return True
 
     def abort(self, sequences: list[Sequence]) -> None:
         with self._wake:
@@ -95,8 +107,8 @@ class Scheduler:
     def _take_arrivals(self) -> None:
         with self._wake:
             while not (self._arrivals or self._waiting or self._decoding or self._prefilling):
-                self._cache.release()
-                self._wake.wait()
+                if not self._wake.wait(IDLE_S):
+                    self._places.release()
             self._waiting.extend(self._arrivals)
             self._arrivals.clear()
 
@@ -105,7 +117,7 @@ class Scheduler:
         lengths = self._cache.lengths[: len(batch)]
         self._cache.aim(0, len(batch), 1)
         logits = self._model.logits(
-            torch.tensor([[sequence.last_token] for sequence in batch]),
+            torch.tensor([[sequence.made[-1]] for sequence in batch]),
             torch.tensor([[length] for length in lengths]),
             self._decode_mask(lengths),
             self._cache,
@@ -128,13 +140,23 @@ class Scheduler:
         if self._prefilling is None and self._waiting:
             if len(self._decoding) >= self._max_num_seqs:
                 return None
+            sequence = self._waiting[0]
+            reused = self._places.take(
+                sequence.prompt,
+                len(sequence.prompt) + sequence.sampling.max_tokens,
+                [one.tokens for one in self._decoding],
+            )
+            if reused is None:
+                return None  # those that run need all the memory
             self._prefilling = self._waiting.popleft()
-            self._prefilling.scheduled = self._clock()
-            if self._prefilling.sampling.seed is not None:
-                self._prefilling.generator = torch.Generator().manual_seed(
-                    self._prefilling.sampling.seed
-                )
-            self._cache.add_row()
+            sequence.scheduled = self._clock()
+            sequence.placed = sequence.reused = reused
+            if sequence.sampling.seed is not None:
+                sequence.generator = torch.Generator().manual_seed(sequence.sampling.seed)
+            with self._metrics.lock:
+                self._metrics.prompt_tokens += reused
+                self._metrics.prefix_cache_queries += len(sequence.prompt)
+                self._metrics.prefix_cache_hits += reused
         return self._prefilling
 
     def _prefill(self, budget: int) -> int:
@@ -185,7 +207,7 @@ class Scheduler:
 
     def _made(self, sequence: Sequence, token: int) -> TokenMade:
         sampling = sequence.sampling
-        sequence.last_token, sequence.count = token, sequence.count + 1
+        sequence.made.append(token)
         reason = None
         text = ""
         if token in self._model.eos_ids and not sampling.ignore_eos:
@@ -205,14 +227,9 @@ class Scheduler:
     def _leave(self, sequence: Sequence) -> None:
         """Frees the row; the last decoding row takes its place, and the prefilling one follows."""
         row = self._decoding.index(sequence)
-        last = len(self._decoding) - 1
-        if row != last:
-            self._cache.move_row(last, row)
-            self._decoding[row] = self._decoding[last]
+        self._decoding[row] = self._decoding[-1]
         self._decoding.pop()
-        if self._prefilling is not None:
-            self._cache.move_row(last + 1, last)
-        self._cache.drop_last_row()
+        self._places.leave(row, sequence.tokens, before_last=self._prefilling is not None)
 
     def _drop_aborted(self) -> None:
         self._count_aborted(sum(sequence.is_aborted for sequence in self._waiting))
@@ -222,8 +239,9 @@ class Scheduler:
             self._leave(sequence)
             self._count_aborted(1)
         if self._prefilling is not None and self._prefilling.is_aborted:
+            row, tokens = len(self._decoding), self._prefilling.tokens
             self._prefilling = None
-            self._cache.drop_last_row()
+            self._places.leave(row, tokens, before_last=False)
             self._count_aborted(1)
 
     def _count_aborted(self, count: int) -> None:
@@ -239,7 +257,7 @@ class Scheduler:
             everyone.append(self._prefilling)
         self._decoding, self._prefilling = [], None
         self._waiting.clear()
-        self._cache.lengths.clear()
+        self._places.clear()
         with self._metrics.lock:
             self._metrics.finished["error"] += len(everyone)
         self._news += [(sequence.listener, Failed(message)) for sequence in everyone]
@@ -253,7 +271,7 @@ class Scheduler:
             gauges = self._metrics.gauges
             gauges.running = len(self._decoding) + (self._prefilling is not None)
             gauges.waiting = len(self._waiting) + len(self._arrivals)
-            gauges.kv_cache_usage = self._cache.used_share
+            gauges.kv_cache_usage = self._places.used_share
         if self._news:
             news, self._news = self._news, []
             self._deliver(news)

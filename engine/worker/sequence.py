@@ -52,11 +52,20 @@ class Sequence:
     stop_strings: StopStrings
     placed: int = 0
     """How many tokens lie in the cache."""
-    last_token: int = -1
-    count: int = 0
+    reused: int = 0
+    """Of the prompt's, those that lay there already."""
+    made: list[int] = field(default_factory=list)
     is_aborted: bool = False
     scheduled: float = 0.0
     first_token: float = 0.0
     newest_token: float = 0.0
     generator: object = field(default=None, repr=False)
     """Random numbers of its own, so that a seed gives the same text in any company."""
+
+    @property
+    def count(self) -> int:
+        return len(self.made)
+
+    @property
+    def tokens(self) -> list[int]:
+        return self.prompt + self.made

@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import math
 import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -20,6 +21,9 @@ from engine.worker.text import Detokenizer, StopStrings
 
 _LONG_TEXT = 100_000
 """Bytes of a body from which on tokenising would hold up the other clients' streams."""
+
+
+_LONGEST_RETRY_S = 60
 
 
 class Service:
@@ -57,7 +61,10 @@ class Service:
             self._check_key(request)
             await handler(request, reply)
         except RequestRefused as error:
-            _send(reply, error.status, error.body())
+            headers = None
+            if error.retry_after_s is not None:
+                headers = {"retry-after": str(error.retry_after_s)}
+            reply.send(error.status, answers.dumped(error.body()), headers=headers)
 
     def fail_all(self, message: str) -> None:
         """Ends everything in flight with an error, whatever the engine is at."""
@@ -99,7 +106,10 @@ class Service:
             "owned_by": "slotdeck",
             "root": str(self._options.model),
             "max_model_len": None if self.loaded is None else self.loaded.max_length,
+            "load_format": self._options.load_format,
         }
+        if self.loaded is not None:
+            model["execution"] = {"path": self.loaded.path, "why": self.loaded.path_reason}
         _send(reply, 200, {"object": "list", "data": [model]})
 
     async def _show_metrics(self, request: Request, reply: Reply) -> None:
@@ -113,7 +123,7 @@ class Service:
         reply.send(200, body.encode(), kind="text/plain; version=0.0.4; charset=utf-8")
 
     def _model_lines(self, loaded: Loaded, labels: Labels) -> list[str]:
-        tokens = loaded.max_length * self._options.max_num_seqs
+        tokens = loaded.kv_tokens
         cache = {
             "block_size": "1",
             "cache_dtype": loaded.dtype,
@@ -121,6 +131,7 @@ class Service:
             "kv_cache_memory_bytes": str(tokens * loaded.kv_bytes_per_token),
             "kv_cache_max_concurrency": str(self._options.max_num_seqs),
             "num_cpu_blocks": str(tokens),
+            "enable_prefix_caching": str(self._options.prefix_caching),
         }
         info = {
             "dtype": loaded.dtype,
@@ -128,6 +139,9 @@ class Service:
             "threads": str(self._options.threads),
             "torch": loaded.torch_version,
             "engine_name": self._options.engine,
+            "path": loaded.path,
+            "int8": loaded.int8,
+            "load_format": self._options.load_format,
         }
         return [
             *gauge("vllm:cache_config_info", "How the KV cache is made.", labels | cache, 1),
@@ -173,20 +187,36 @@ class Service:
             created=int(self._wall_clock()),
             is_chat=is_chat,
         )
+        if not loaded.submit(sequences):
+            raise self._too_many_wait()
         self.in_flight.add(queue)
         self.idle.clear()
-        loaded.submit(sequences)
         try:
             events = _until_finished(queue, len(sequences))
             if asked.stream:
-                await _stream(reply, answer, asked, events)
+                await _stream(reply, answer, asked, sequences, events)
             else:
-                await _collect(reply, answer, asked, events)
+                await _collect(reply, answer, asked, sequences, events)
         finally:
             loaded.abort(sequences)  # changes nothing for those that finished
             self.in_flight.discard(queue)
             if not self.in_flight:
                 self.idle.set()
+
+    def _too_many_wait(self) -> RequestRefused:
+        with self._metrics.lock:
+            self._metrics.refused += 1
+            mean = self._metrics.e2e_latency.mean or 1.0
+            waiting = self._metrics.gauges.waiting
+        rounds = waiting / self._options.max_num_seqs
+        return RequestRefused(
+            f"{waiting} prompts wait for a place already, and at most "
+            f"{self._options.max_waiting} may.",
+            status=503,
+            kind="service_unavailable",
+            code="queue_full",
+            retry_after_s=min(_LONGEST_RETRY_S, max(1, math.ceil(rounds * mean / 2))),
+        )
 
     def _ready(self) -> Loaded:
         if self.why_unhealthy is not None or self.loaded is None:
@@ -219,7 +249,11 @@ async def _until_finished(
 
 
 async def _collect(
-    reply: Reply, answer: Answer, asked: Asked, events: AsyncIterator[tuple[int, TokenMade]]
+    reply: Reply,
+    answer: Answer,
+    asked: Asked,
+    sequences: list[Sequence],
+    events: AsyncIterator[tuple[int, TokenMade]],
 ) -> None:
     texts: list[list[str]] = [[] for _ in asked.prompts]
     reasons = [""] * len(asked.prompts)
@@ -229,12 +263,16 @@ async def _collect(
         counts[index] = made.count
         reasons[index] = made.finish_reason or ""
     choices = [("".join(text), reason) for text, reason in zip(texts, reasons, strict=True)]
-    usage = Usage(sum(map(len, asked.prompts)), sum(counts))
+    usage = _usage(asked, counts, sequences)
     _send(reply, 200, answer.whole(choices, usage))
 
 
 async def _stream(
-    reply: Reply, answer: Answer, asked: Asked, events: AsyncIterator[tuple[int, TokenMade]]
+    reply: Reply,
+    answer: Answer,
+    asked: Asked,
+    sequences: list[Sequence],
+    events: AsyncIterator[tuple[int, TokenMade]],
 ) -> None:
     counts = [0] * len(asked.prompts)
     reply.start_stream(kind="text/event-stream; charset=utf-8")
@@ -244,7 +282,9 @@ async def _stream(
                 await reply.write(answers.event(answer.opening()))
             counts[index] = made.count
             usage = (
-                Usage(len(asked.prompts[index]), made.count) if asked.continuous_usage else None
+                Usage(len(asked.prompts[index]), made.count, sequences[index].reused)
+                if asked.continuous_usage
+                else None
             )
             chunk = answer.chunk(index, made.text, made.finish_reason, usage)
             await reply.write(answers.event(chunk))
@@ -253,9 +293,14 @@ async def _stream(
         await reply.write(answers.event(error.body()) + answers.DONE)
         return
     if asked.include_usage:
-        usage = Usage(sum(map(len, asked.prompts)), sum(counts))
+        usage = _usage(asked, counts, sequences)
         await reply.write(answers.event(answer.closing(usage)))
     await reply.write(answers.DONE)
+
+
+def _usage(asked: Asked, counts: list[int], sequences: list[Sequence]) -> Usage:
+    reused = sum(sequence.reused for sequence in sequences)
+    return Usage(sum(map(len, asked.prompts)), sum(counts), reused)
 
 
 def _send(reply: Reply, status: int, body: dict[str, Any]) -> None:

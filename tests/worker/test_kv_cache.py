@@ -5,7 +5,7 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from engine.worker.kv_cache import RowCache  # noqa: E402
+from engine.worker.kv_cache import LeanCache, RowCache  # noqa: E402
 
 HEADS, SIZE = 2, 4
 
@@ -36,7 +36,6 @@ def test_rows_of_different_lengths_grow_where_each_ends() -> None:
     ]
     assert torch.equal(values, -keys)
     assert cache.lengths == [4, 2, 6]
-    assert cache.used_share == 12 / 3000
 
 
 def test_growing_keeps_what_is_there() -> None:
@@ -52,28 +51,59 @@ def test_growing_keeps_what_is_there() -> None:
     assert keys[1, 1, :301, 2].unique_consecutive().tolist() == [2, 4]
 
 
-def test_a_moved_row_takes_its_tokens_along() -> None:
+def test_a_copied_row_takes_its_tokens_along() -> None:
     cache = RowCache(max_rows=2, max_length=100)
     for row, length in enumerate((6, 2)):
         cache.add_row()
         fill(cache, row, length, row + 1.0)
-    cache.move_row(1, 0)
-    cache.drop_last_row()
-    assert cache.lengths == [2]
+    cache.copy_row(1, 0, 2)
+    cache.lengths[:] = [2]
     cache.aim(0, 1, 1)
     keys, _ = cache.update(states(1, 1, 9.0), states(1, 1, 9.0), 0)
     assert keys[0, 0, :, 0].tolist() == [2, 2, 9]
     assert cache.bytes_per_token == 2 * HEADS * SIZE * 4
 
 
+def test_swapped_rows_keep_both() -> None:
+    cache = LeanCache(max_rows=4, max_length=1000)
+    for row, length in enumerate((3, 1)):
+        cache.add_row()
+        cache.aim(row, row + 1, length)
+        cache.place(states(1, length, row + 1.0), 0)
+        cache.advance()
+    cache.swap_rows(0, 3, (3, 0))  # a row that has no memory yet
+    cache.swap_rows(1, 3, (1, 3))
+    cache.lengths[:] = [0, 3, 0, 1]
+    for row, wanted in ((1, [1, 1, 1, 9]), (3, [2, 9])):
+        cache.aim(row, row + 1, 1)
+        keys, values = cache.place(states(1, 1, 9.0), 0)
+        assert keys.shape == (1, HEADS // 2, len(wanted), SIZE)
+        assert keys[0, 0, :, 0].tolist() == wanted
+        assert torch.equal(keys, values)
+
+
+def test_memory_given_back_reads_as_zeros_again() -> None:
+    cache = LeanCache(max_rows=2, max_length=4096)
+    cache.add_row()
+    cache.aim(0, 1, 4000)
+    cache.place(states(1, 4000, 1.0), 0)
+    cache.advance()
+    cache.give_back(0)
+    assert cache.touched == [0, 0]
+    cache.aim(0, 1, 1)
+    keys, _ = cache.place(states(1, 1, 2.0), 0)
+    middle = keys[0, 0, 1024:3000]  # whole pages; those at the ends may hold a neighbour's values
+    assert int(middle.count_nonzero()) == 0
+
+
 def test_a_long_context_is_given_back() -> None:
     cache = RowCache(max_rows=2, max_length=9000)
     cache.add_row()
     fill(cache, 0, 5000, 1.0)
-    cache.release()
-    assert cache.bytes_per_token > 0  # in use: nothing happens
+    assert not cache.release()  # in use: nothing happens
+    assert cache.bytes_per_token > 0
     cache.drop_last_row()
-    cache.release()
+    assert cache.release()
     assert cache.bytes_per_token == 0
     cache.add_row()
     fill(cache, 0, 2, 3.0)
