@@ -1,6 +1,8 @@
 """Runs pip for an engine's environment: no shell, no questions, its words kept in a log."""
 
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from engine.core.errors import ControlError
+from engine.host.process import read_all
+from engine.host.root import HostRoot
 
 _NOT_PASSED_ON = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__", "PIP_TARGET")
 """Variables that would lead an environment's Python or pip elsewhere."""
@@ -140,6 +144,7 @@ def run_program(
         env=dict(environment),
         cwd="/",
         pass_fds=keep_open,
+        start_new_session=True,
     )
     try:
         while program.poll() is None:
@@ -154,13 +159,24 @@ def run_program(
 
 
 def _end(program: "subprocess.Popen[bytes]") -> None:
-    program.terminate()
-    deadline = time.monotonic() + _END_WITHIN_S
-    while program.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    if program.poll() is None:
-        program.kill()
-        program.wait()
+    """Its whole group: pip works in a child of its own, which would go on writing."""
+    if program.returncode is not None:
+        return
+    group = program.pid
+    with contextlib.suppress(ProcessLookupError):  # interrupted at the very end of its wait
+        # Until it is waited for, its number cannot belong to anybody else.
+        os.killpg(group, signal.SIGTERM)
+        deadline = time.monotonic() + _END_WITHIN_S
+        while _members(group) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        while _members(group):
+            os.killpg(group, signal.SIGKILL)
+            time.sleep(0.02)
+    program.wait()
+
+
+def _members(group: int) -> bool:
+    return any(one.group == group and one.alive for one in read_all(HostRoot()).values())
 
 
 def _last_words(log: Path, begin: int) -> str:
