@@ -83,6 +83,15 @@ def confine(root: HostRoot, processes: Callable[[], Sequence[int]], name: str) -
     return folder
 
 
+def widen(root: HostRoot, folder: str, nodes: NodeSet) -> None:
+    """Let processes that were told their nodes have these as well, so that pages may go there.
+
+    What is on their own nodes stays. Raises OSError.
+    """
+    if own := NodeSet.parse(root.text(f"{folder}/cpuset.mems") or ""):
+        _write(root, f"{folder}/cpuset.mems", str(own | nodes))
+
+
 def set_nodes(root: HostRoot, folder: str, nodes: NodeSet) -> None:
     """Rewrite the policies inside to these nodes; what is elsewhere is moved. Raises OSError."""
     _write(root, f"{folder}/cpuset.mems", str(nodes))

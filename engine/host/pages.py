@@ -23,6 +23,7 @@ _PRESENT = 1 << 63
 """A bit of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap)."""
 _WINDOW_PAGES = 8192
 _HITS, _ROUNDS = 1000, 4
+_HUGE_BYTES = 2 << 20
 _SLICE_FIRST, _SLICE_LEAST, _SLICE_MOST = 512, 64, 8192
 SLICE_S = 0.02
 """What one slice of a move may take: as long a thread waits that touches a page under way."""
@@ -132,17 +133,14 @@ def carry_pages(
     OSError.
     """
     size = _SLICE_FIRST
-    everybodys = os.geteuid() == 0
     for kind in ("own", "file", "program"):
         waiting = array("Q")
         for addresses in _present(root, pid, kind):
             waiting.extend(addresses)
-            while len(waiting) >= size:
+            while cut := _cut(waiting, size):
                 started = clock()
-                # Files belong to the page cache: what others have mapped too is not ours to move.
-                shared = everybodys and kind == "own"
-                _slice(pid, waiting[:size], to, counterpart, carried, everybodys=shared)
-                waiting = waiting[size:]
+                _slice(pid, waiting[:cut], to, counterpart, carried, kind)
+                waiting = waiting[cut:]
                 took = clock() - started
                 if took > SLICE_S:
                     size = max(_SLICE_LEAST, size // 2)
@@ -153,9 +151,15 @@ def carry_pages(
                     return
         if waiting:
             started = clock()
-            shared = everybodys and kind == "own"
-            _slice(pid, waiting, to, counterpart, carried, everybodys=shared)
+            _slice(pid, waiting, to, counterpart, carried, kind)
             yield clock() - started
+
+
+def _cut(pages: "array[int]", size: int) -> int:
+    """So many pages or a few more: a huge page, which moves whole, belongs into one slice."""
+    while size < len(pages) and pages[size] % _HUGE_BYTES:
+        size += 1
+    return size if size < len(pages) else 0
 
 
 def _present(root: HostRoot, pid: int, kind: str) -> Iterator["array[int]"]:
@@ -193,8 +197,7 @@ def _slice(
     to: NodeSet,
     counterpart: Mapping[int, int],
     carried: Carried,
-    *,
-    everybodys: bool,
+    kind: str,
 ) -> None:
     away, nodes = _elsewhere(pid, addresses, to)
     carried.looked += len(addresses)
@@ -205,25 +208,24 @@ def _slice(
         counterpart.get(node, spread[page // PAGE_BYTES % len(spread)])
         for page, node in zip(away, nodes, strict=True)
     ]
-    try:
-        status = _moved(pid, away, targets, everybodys=everybodys)
-    except OSError as error:
-        if error.errno != errno.ENOMEM:
-            raise
-        carried.full = True
-        return
+    # Files belong to the page cache: what others have mapped too is not ours to move.
+    everybodys = kind == "own" and os.geteuid() == 0
+    status = _moved(pid, away, targets, everybodys=everybodys)
     # Of a huge page all but the first small one are told as busy, though all of it has moved.
     left, _ = _elsewhere(pid, away, to)
     carried.moved += len(away) - len(left)
     why = dict(zip(away, status, strict=True))
     for page in left:
-        reason = _REASONS.get(-why[page], "the kernel refused it")
-        carried.stayed[reason] = carried.stayed.get(reason, 0) + 1
         carried.full = carried.full or why[page] == -errno.ENOMEM
+        if kind != "program":  # libraries, which everybody shares: small, and read once
+            reason = _REASONS.get(-why[page], "the kernel refused it")
+            words = f"{_KINDS[kind]}: {reason}"
+            carried.stayed[words] = carried.stayed.get(words, 0) + 1
 
 
+_KINDS = {"own": "its own memory", "file": "mapped files"}
 _REASONS = {
-    errno.EACCES: "other programs have them mapped too",
+    errno.EACCES: "other programs have it mapped too",
     errno.EBUSY: "in use by the kernel or a device",
     errno.ENOMEM: "the node has no room",
 }
@@ -232,11 +234,14 @@ _REASONS = {
 def _moved(
     pid: int, pages: "array[int]", targets: Sequence[int], *, everybodys: bool
 ) -> "array[int]":
-    if everybodys:
-        try:
-            return move_pages(pid, pages, targets, everybodys=True)
-        except PermissionError:  # root, but without CAP_SYS_NICE, as in containers
-            pass
+    try:
+        return move_pages(pid, pages, targets, everybodys=everybodys)
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            return array("i", [-errno.ENOMEM]) * len(pages)
+        if not everybodys or error.errno != errno.EPERM:
+            raise
+    # Root, but without CAP_SYS_NICE, as in containers.
     return move_pages(pid, pages, targets)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from engine.core.cpuset import CpuSet, NodeSet
 from engine.core.errors import ControlError
 from engine.host.affinity import pin_threads
-from engine.host.cpuset_group import confine, set_nodes
+from engine.host.cpuset_group import confine, set_nodes, widen
 from engine.host.pages import Carried, carry_pages
 from engine.host.process import PAGE_BYTES, read_stat, thread_affinities
 from engine.host.root import HostRoot
@@ -58,7 +58,7 @@ class Report:
         ]
         if self.outside:
             lines.append(f"{_many(self.outside, 'thread')} went back: the engine pins them itself")
-        lines += [f"{_many(count, 'page')} stayed: {why}" for why, count in self.stayed.items()]
+        lines += [f"{_many(count, 'page')} stayed, {why}" for why, count in self.stayed.items()]
         return lines
 
 
@@ -105,6 +105,7 @@ async def carry(
         before = await asyncio.to_thread(affinities)
         if place.policy_too:
             report.group = await asyncio.to_thread(confine, root, cargo.processes, cargo.mark[:12])
+            await asyncio.to_thread(widen, root, report.group, place.nodes)
         pinned = await asyncio.to_thread(pin_threads, root, cargo.processes, place.pus, target)
         report.threads, report.outside = report.threads + pinned.threads, pinned.outside
         # Also who waits for its end: that has no work, but it holds PUs of the old slot.

@@ -129,11 +129,11 @@ def _why_not_carried(
 def _live_words(managed: Managed, to: Placement, machine: Machine) -> str:
     """What a live move will do, for the offer."""
     was, nodes = home_nodes(managed.at.placement, machine), home_nodes(to, machine)
-    memory = (
-        f"its memory stays on NUMA node {nodes}"
-        if was == nodes
-        else f"its pages move from NUMA node {was} to {nodes}, which slows it meanwhile"
-    )
+    memory = f"its memory stays on NUMA node {nodes}"
+    if was != nodes:
+        memory = f"its pages move from NUMA node {was} to {nodes}, which slows it meanwhile"
+        if to.memory.policy != "local":  # the kernel's part of it asks nobody
+            memory += "; mapped files that other programs share move along"
     return f"{managed.name}: moves live, requests go on: its threads go to PU {to.pus}, {memory}"
 
 
