@@ -1,6 +1,7 @@
 """Measure instances or URLs under a fixed number of concurrent streams.
 
-A target is an instance's name or a base URL such as http://127.0.0.1:8000.
+A target is an instance's name or a base URL such as http://127.0.0.1:8000. With --offline it is
+a layout file, or LAYOUT:NAME, whose engine is measured alone: first token and next tokens.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from engine.bench.report import report_json, report_text
 from engine.bench.runner import run_blocking
 from engine.bench.values import Load, Progress, Target
+from engine.cli import bench_offline
 from engine.cli.text import number, print_json
 from engine.client import connect
 from engine.core.cpuset import CpuSet
@@ -25,14 +27,16 @@ from engine.host.root import HostRoot
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's options."""
-    parser.add_argument("targets", metavar="TARGET", nargs="+", help="an instance or a URL")
-    parser.add_argument("--model", help="the model's name at the targets; asked for if left out")
-    parser.add_argument("--concurrency", type=int, default=1, metavar="N", help="streams (1)")
     parser.add_argument(
-        "--input-len", type=int, default=64, metavar="N", help="prompt tokens, about (64)"
+        "targets", metavar="TARGET", nargs="+", help="an instance, a URL or a layout"
+    )
+    parser.add_argument("--model", help="the model's name at the targets; asked for if left out")
+    parser.add_argument("--concurrency", type=int, metavar="N", help="streams (1)")
+    parser.add_argument(
+        "--input-len", type=int, metavar="N", help="prompt tokens (about 64; 32 with --offline)"
     )
     parser.add_argument(
-        "--output-len", type=int, default=100, metavar="N", help="output tokens (100)"
+        "--output-len", type=int, metavar="N", help="output tokens (100; 32 with --offline)"
     )
     parser.add_argument(
         "--duration", type=float, metavar="S", help="seconds of the measured window (10)"
@@ -44,11 +48,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--api-key-env", metavar="NAME", help="the variable that holds the targets' API key"
     )
-    parser.add_argument("--json", action="store_true", help="print slotdeck.bench/1")
+    bench_offline.arguments(parser)
+    parser.add_argument(
+        "--json", action="store_true", help="print slotdeck.bench/1, or slotdeck.offline/1"
+    )
 
 
 def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Measure and print; 1 when a target had nothing but errors."""
+    bench_offline.check(asked)
+    if asked.offline:
+        return bench_offline.run(asked, environment)
     api_key = None
     if asked.api_key_env:
         api_key = environment.get(asked.api_key_env)
@@ -60,9 +70,9 @@ def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
             )
     duration = asked.duration if asked.duration or asked.requests else 10.0
     load = Load(
-        concurrency=asked.concurrency,
-        input_len=asked.input_len,
-        output_len=asked.output_len,
+        concurrency=1 if asked.concurrency is None else asked.concurrency,
+        input_len=64 if asked.input_len is None else asked.input_len,
+        output_len=100 if asked.output_len is None else asked.output_len,
         duration_s=duration,
         requests=asked.requests,
         seed=fresh_seed() if asked.seed is None else asked.seed,
