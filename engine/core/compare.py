@@ -6,7 +6,7 @@ stay: a block's value is a median already, and a pair that is far off widens the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import exp, fsum, log
 from types import MappingProxyType
 
@@ -202,9 +202,19 @@ def _break_even(rows: Sequence[Comparison]) -> BreakEven | None:
     ttft, tpot = by_name.get("ttft_ms"), by_name.get("tpot_ms")
     if ttft is None or tpot is None or not (ttft.differs and tpot.differs):
         return None
-    figures = [_rounded(value) for value in (ttft.a, tpot.a, ttft.b, tpot.b)]
-    first_a, each_a, first_b, each_b = (value or 0.0 for value in figures)
-    return break_even(first_a, each_a, first_b, each_b)
+    if ttft.ci95 is None or tpot.ci95 is None or not (ttft.a and ttft.b and tpot.a and tpot.b):
+        return None
+    first, each = _rounded(ttft.a), _rounded(tpot.a)
+    even = break_even(first, each, _rounded(ttft.b), _rounded(tpot.b))
+    if even is None:
+        return None
+    corners = [
+        corner.tokens
+        for of_ttft in ttft.ci95
+        for of_tpot in tpot.ci95
+        if (corner := break_even(first, each, first * of_ttft, each * of_tpot)) is not None
+    ]
+    return replace(even, between=(min(corners), max(corners)))
 
 
 def _why_silent(levels: Levels, void: Sequence[Void]) -> str | None:
@@ -249,9 +259,9 @@ def outcome_json(outcome: Outcome) -> dict[str, object]:
         "metrics": [_row_json(row) for row in outcome.comparisons],
         "pairs": outcome.pairs,
         "void": [_void_json(one) for one in outcome.void],
-        "noise_floor": _rounded(outcome.noise_floor),
+        "noise_floor": _known(outcome.noise_floor),
         "aa": {"pairs": outcome.aa_pairs, "void": [_void_json(one) for one in outcome.aa_void]},
-        "break_even": None if even is None else {"tokens": even.tokens, "longer": even.longer},
+        "break_even": None if even is None else asdict(even),
         "sentence": outcome.sentence,
         "stop": outcome.stop,
         "paired": outcome.paired,
@@ -264,15 +274,15 @@ def _row_json(row: Comparison) -> dict[str, object]:
         "name": row.name,
         "unit": row.metric.unit,
         "better": row.metric.better.value,
-        "a": _rounded(row.a),
-        "b": _rounded(row.b),
-        "ratio": _rounded(row.ratio),
+        "a": _known(row.a),
+        "b": _known(row.b),
+        "ratio": _known(row.ratio),
         "ci95": None if row.ci95 is None else [_rounded(end) for end in row.ci95],
         "verdict": row.verdict.value,
-        "smallest_detectable": _rounded(row.smallest_detectable),
+        "smallest_detectable": _known(row.smallest_detectable),
         "n": row.n,
-        "permutation_p": _rounded(row.permutation_p),
-        "noise_floor": _rounded(row.noise_floor),
+        "permutation_p": _known(row.permutation_p),
+        "noise_floor": _known(row.noise_floor),
         "why": row.why,
     }
 
@@ -281,6 +291,10 @@ def _void_json(void: Void) -> dict[str, object]:
     return {"pair": void.pair, "why": void.why}
 
 
-def _rounded(value: float | None) -> float | None:
+def _known(value: float | None) -> float | None:
+    return None if value is None else _rounded(value)
+
+
+def _rounded(value: float) -> float:
     """Six digits: more than any run can repeat."""
-    return None if value is None else float(f"{value:.6g}")
+    return float(f"{value:.6g}")

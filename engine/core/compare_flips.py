@@ -1,6 +1,6 @@
 """A p value that trusts no bell curve: what if each pair's arms had been named the other way?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import fsum
 
 from engine.core.compare_design import coin_words
@@ -21,28 +21,27 @@ def sign_flip_p(log_ratios: Sequence[float], *, seed: int = 0) -> float | None:
     # Sums that are equal but for rounding count as equal.
     bar = abs(fsum(log_ratios)) - 1e-12 * fsum(abs(one) for one in log_ratios)
     if count <= EXACT_UP_TO:
-        sums = [log_ratios[0]]
-        for one in log_ratios[1:]:
-            sums = [total + one for total in sums] + [total - one for total in sums]
-        return sum(abs(total) >= bar for total in sums) / len(sums)
-    coins = _Coins(seed)
+        first, *others = log_ratios
+        sums = _all_sums(others)
+        return sum(abs(first + total) >= bar for total in sums) / len(sums)
+    # Eight pairs at a time: one byte of coins picks the sum of their signs.
+    tables = [_all_sums(log_ratios[at : at + 8]) for at in range(0, count, 8)]
+    coins = _coin_bytes(seed)
     far = 0
     for _ in range(DRAWS):
-        total = 0.0
-        for one in log_ratios:
-            total += one if coins.toss() else -one
+        total = sum(table[next(coins) & len(table) - 1] for table in tables)
         far += abs(total) >= bar
     return (far + 1) / (DRAWS + 1)  # Ours is one of the patterns.
 
 
-class _Coins:
-    def __init__(self, seed: int) -> None:
-        self._words = coin_words(seed)
-        self._bits = 1
+def _all_sums(values: Sequence[float]) -> list[float]:
+    """Under every pattern of signs."""
+    sums = [0.0]
+    for one in values:
+        sums = [total + one for total in sums] + [total - one for total in sums]
+    return sums
 
-    def toss(self) -> int:
-        if self._bits == 1:  # A leading one marks the end of the word.
-            self._bits = next(self._words) | 1 << 64
-        bit = self._bits & 1
-        self._bits >>= 1
-        return bit
+
+def _coin_bytes(seed: int) -> Iterator[int]:
+    for word in coin_words(seed):
+        yield from word.to_bytes(8, "little")

@@ -121,13 +121,12 @@ def _row(
         interval = estimate.interval(level)
         detectable = estimate.detectable(shared, floor)
         verdict = Verdict.NO_DIFFERENCE
-        if not estimate.p <= level:
-            why = None
-        elif abs(estimate.mean) <= floor:
+        seen = estimate.p <= level
+        if seen and abs(estimate.mean) <= floor:
             why = "within what A against itself came to"
-        elif questions > 1 and draft.metric.name not in passed:
+        elif seen and questions > 1 and draft.metric.name not in passed:
             why = f"sure enough alone, not as one of {questions} questions (Holm)"
-        else:
+        elif seen:
             lower = draft.metric.better is Better.LOWER
             verdict = Verdict.BETTER if (estimate.mean < 0) == lower else Verdict.WORSE
     ratio = None

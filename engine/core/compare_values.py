@@ -154,6 +154,11 @@ class Pair:
     a: Block
     b: Block
 
+    @classmethod
+    def of(cls, first: Block, second: Block) -> "Pair":
+        """In whichever order they ran; two blocks of one arm stay as they are."""
+        return cls(second, first) if (first.arm, second.arm) == ("b", "a") else cls(first, second)
+
     @property
     def order(self) -> str:
         """AB or BA: which ran first."""
@@ -205,6 +210,8 @@ class BreakEven:
 
     tokens: int
     longer: str
+    between: tuple[int, int] | None = None
+    """`tokens` at the ends of both intervals that lie farthest apart."""
 
 
 @dataclass(frozen=True, slots=True)

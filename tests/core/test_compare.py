@@ -136,6 +136,7 @@ def test_the_order_of_blocks_in_time_is_not_part_of_the_answer(values: list[floa
     turned = [Pair(replace(p.a, started_s=9.0), replace(p.b, started_s=8.0)) for p in pairs]
     assert {p.order for p in pairs} == {"AB"}
     assert {p.order for p in turned} == {"BA"}
+    assert [Pair.of(p.b, p.a) for p in pairs] == pairs == [Pair.of(p.a, p.b) for p in pairs]
     assert alike(only(pairs), only(turned))
 
 

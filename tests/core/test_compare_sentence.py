@@ -36,7 +36,22 @@ def test_the_published_pair() -> None:
     assert compare(even, a=A, b=B).sentence == PUBLISHED
     outcome = compare(published(), a=A, b=B)
     assert outcome.sentence == PUBLISHED
-    assert outcome.break_even == BreakEven(tokens=5, longer="a")
+    assert outcome.break_even == BreakEven(tokens=5, longer="a", between=(5, 5))
+
+
+def test_the_break_even_has_a_span_where_the_figures_do() -> None:
+    pairs = [
+        pair(
+            {"ttft_ms": 1000.0, "tpot_ms": 10.0},
+            {"ttft_ms": 900.0 * exp(3 * one), "tpot_ms": 11.0 * exp(2 * one)},
+        )
+        for one in WOBBLE
+    ]
+    even = compare(pairs, a=A, b=B).break_even
+    assert even is not None
+    assert even.tokens == 101
+    assert even.between is not None
+    assert even.between[0] < 90 < 115 < even.between[1]
 
 
 def test_the_published_pair_the_other_way_round() -> None:
@@ -45,7 +60,7 @@ def test_the_published_pair_the_other_way_round() -> None:
         "One card answers 45 % later and writes 43 % faster; "
         "for answers over 5 tokens one card wins."
     )
-    assert outcome.break_even == BreakEven(tokens=5, longer="b")
+    assert outcome.break_even == BreakEven(tokens=5, longer="b", between=(5, 5))
 
 
 @pytest.mark.parametrize(
