@@ -15,11 +15,11 @@ from dataclasses import replace
 from functools import partial
 from itertools import product
 
-from engine.core.engine_traits import EngineTraits
-from engine.core.gpu_groups import GpuGuest, group_all
 from engine.core.layout import Instance, Layout
-from engine.core.packing import Guest, Room, cost, seat_all
 from engine.core.placement import place
+from engine.core.placing.engine_traits import EngineTraits
+from engine.core.placing.gpu_groups import GpuGuest, group_all
+from engine.core.placing.packing import Guest, Room, cost, seat_all
 from engine.core.topology import Gpu, Machine
 from tests.machines_by_hand import build
 

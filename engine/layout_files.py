@@ -12,9 +12,9 @@ import msgspec
 from engine.control import ApplyLayout, HeldLayout, HeldWish
 from engine.core.command import is_secret
 from engine.core.errors import ControlError, LayoutError
-from engine.core.fingerprint import Expect, fingerprint
 from engine.core.layout import Instance, parse_layout
 from engine.core.layout_edit import edited, withheld
+from engine.core.likeness.fingerprint import Expect, fingerprint
 from engine.core.topology import Machine
 
 LARGEST_LAYOUT = 1 << 20

@@ -11,13 +11,13 @@ from engine.cli import sources
 from engine.cli.held import held_here
 from engine.cli.text import DASH, folded, print_json, size
 from engine.core.advice import advise
-from engine.core.advice_trial import LENGTH, TOGETHER
-from engine.core.advice_values import Advice, Ask, EngineFacts, PerReplica, Proposal, Rejection
+from engine.core.advising.trial import LENGTH, TOGETHER
+from engine.core.advising.values import Advice, Ask, EngineFacts, PerReplica, Proposal, Rejection
 from engine.core.codec import to_builtins
 from engine.core.errors import ControlError, UsageError
-from engine.core.fingerprint import fingerprint
 from engine.core.layout import Layout, parse_layout
 from engine.core.layout_edit import expect_text
+from engine.core.likeness.fingerprint import fingerprint
 from engine.core.topology import Machine
 from engine.drivers.level_zero import generation
 from engine.drivers.registry import DRIVERS, driver_of

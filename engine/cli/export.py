@@ -30,7 +30,7 @@ from engine.core.exports.compose import compose_file
 from engine.core.exports.haproxy import FIRST_PORT, CannotBeProxied, haproxy_config
 from engine.core.exports.systemd import TARGET, systemd_units
 from engine.core.layout import Instance, Layout
-from engine.core.layout_mistakes import nearest
+from engine.core.layout_text.mistakes import nearest
 from engine.core.placement import Refusal
 from engine.drivers.registry import driver_of
 from engine.host.models import find_model

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from engine.client import connect
 from engine.core.errors import ServiceUnreachable
-from engine.core.held import Held
 from engine.core.layout import Layout
+from engine.core.placing.held import Held
 from engine.core.topology import Machine
 from engine.host.ports import listening_ports
 from engine.host.root import HostRoot

@@ -14,13 +14,13 @@ computed from sizes. Nothing was measured.
 
 from collections.abc import Mapping
 
-from engine.core.advice_cpu import offer_on_cpus
-from engine.core.advice_facts import CPU_ENGINES, GPU_ENGINES, OLD_CARDS
-from engine.core.advice_gpu import cards_to_use, offer_on_gpus
-from engine.core.advice_trial import Trial
-from engine.core.advice_values import Advice, Ask, EngineFacts, Rejection
-from engine.core.held import Held
-from engine.core.memory_room import Sizes, gib
+from engine.core.advising.cpu import offer_on_cpus
+from engine.core.advising.facts import CPU_ENGINES, GPU_ENGINES, OLD_CARDS
+from engine.core.advising.gpu import cards_to_use, offer_on_gpus
+from engine.core.advising.trial import Trial
+from engine.core.advising.values import Advice, Ask, EngineFacts, Rejection
+from engine.core.placing.held import Held
+from engine.core.placing.memory_room import Sizes, gib
 from engine.core.topology import Machine
 
 

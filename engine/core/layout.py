@@ -10,8 +10,8 @@ from msgspec import Meta, Struct
 
 from engine.core.command import is_secret
 from engine.core.errors import SlotError
-from engine.core.fingerprint import Expect
-from engine.core.layout_mistakes import Mistakes
+from engine.core.layout_text.mistakes import Mistakes
+from engine.core.likeness.fingerprint import Expect
 from engine.core.slot import Slot
 
 SCHEMA = 1
@@ -25,6 +25,8 @@ Count = Annotated[int, Meta(ge=1, le=4096)]
 Seconds = Annotated[float, Meta(ge=0, le=1e6)]
 """At most eleven days; `inf` is not a number that every JSON reader knows."""
 Scalar = str | int | float | bool
+_MOST_BITS = 128
+"""Of a number that is worth showing in an error."""
 
 
 class Wish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -163,6 +165,7 @@ def parse_layout(
     # Beside TOMLDecodeError, which is a ValueError: a number of more digits than Python reads.
     except (ValueError, RecursionError) as error:
         raise mistakes.not_toml(error) from None
+    _check_digits(document, (), mistakes)
     try:
         file = msgspec.convert(document, _File)
     except msgspec.ValidationError as error:
@@ -206,6 +209,18 @@ def _fill(defaults: Wish, wish: InstanceWish) -> Instance:
     for key in ("command", "profile"):
         values[key] = tuple(values.get(key, ()))
     return Instance(**values)
+
+
+def _check_digits(value: object, path: tuple[str, ...], mistakes: Mistakes) -> None:
+    """Before anything else: past some 4,000 digits Python refuses to write a number out."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check_digits(inner, (*path, key), mistakes)
+    elif isinstance(value, list):
+        for position, inner in enumerate(value):
+            _check_digits(inner, (*path, str(position)), mistakes)
+    elif isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        raise mistakes.at(path, "the number needs more than 64 bits", "Write a smaller number")
 
 
 def _check_values(value: object, path: tuple[str, ...], mistakes: Mistakes) -> None:
@@ -280,7 +295,8 @@ def _check_instances(
                 'Add cores = 4 (or gpus = 1) and slot = "auto"',
             )
         if instance.gpus is not None and slot.kind != "auto":
-            several = ",".join(map(str, range(instance.gpus)))
+            last = instance.gpus - 1
+            several = "0" if last == 0 else f"0,{last}" if last == 1 else f"0-{last}"
             raise mistakes.at(
                 mistakes.said(position, "gpus"),
                 f"gpus = {instance.gpus} says how many an auto slot gets, and the slot of "

@@ -22,12 +22,12 @@ import msgspec
 from tomlkit.exceptions import TOMLKitError
 
 from engine.core.command import Command, is_secret, shown_argv
-from engine.core.copies import copies_of
 from engine.core.errors import CannotPlace, LayoutError
-from engine.core.fingerprint import Expect
 from engine.core.layout import SCHEMA, Instance, Layout, Ports, Wish, parse_layout
-from engine.core.layout_keys import ALWAYS, OWN, UNSAID, changes_of, defaults_for, said_of
-from engine.core.toml_document import Document, toml_lines, toml_value
+from engine.core.layout_text.keys import ALWAYS, OWN, UNSAID, changes_of, defaults_for, said_of
+from engine.core.layout_text.toml_document import Document, toml_lines, toml_value
+from engine.core.likeness.fingerprint import Expect
+from engine.core.placing.copies import copies_of
 from engine.core.topology import Machine
 
 

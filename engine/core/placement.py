@@ -33,16 +33,16 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from engine.core.copies import copies_of
 from engine.core.cpuset import CpuSet
-from engine.core.engine_traits import EngineTraits
 from engine.core.errors import CannotPlace, SlotError
-from engine.core.held import Held
 from engine.core.layout import Instance, Layout
-from engine.core.memory_room import Sizes
+from engine.core.placing.copies import copies_of
+from engine.core.placing.engine_traits import EngineTraits
+from engine.core.placing.held import Held
+from engine.core.placing.memory_room import Sizes
+from engine.core.placing.table import Table
 from engine.core.slot import Slot
 from engine.core.status import MemoryBinding
-from engine.core.table import Table
 from engine.core.topology import Machine
 
 _NO_PUS = CpuSet()

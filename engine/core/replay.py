@@ -12,13 +12,13 @@ import msgspec
 
 from engine.core.cpuset import CpuSet
 from engine.core.errors import MachineDiffers, SlotError
-from engine.core.fingerprint import shape_expected
 from engine.core.layout import Instance, Layout
-from engine.core.renumbering import Renumbering, renumbering
-from engine.core.shape import Shape, shape_of
+from engine.core.likeness.fingerprint import shape_expected
+from engine.core.likeness.renumbering import Renumbering, renumbering
+from engine.core.likeness.shape import Shape, shape_of
+from engine.core.likeness.unlike import unlike, unlike_counts
 from engine.core.slot import Slot
 from engine.core.topology import Machine
-from engine.core.unlike import unlike, unlike_counts
 
 
 @dataclass(frozen=True, slots=True)

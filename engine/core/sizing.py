@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypedDict, Unpack
 
-from engine.core.model_cache import cache_of
-from engine.core.model_parameters import Parameters
-from engine.core.model_quantization import DTYPE_BYTES, cache_bytes, plain_dtype
-from engine.core.model_rule import agreement, card_rule
-from engine.core.model_shape import ModelShape, read_shape
-from engine.core.model_tensors import StoredWeights
-from engine.core.model_weights import weigh_as
+from engine.core.model.cache import cache_of
+from engine.core.model.parameters import Parameters
+from engine.core.model.quantization import DTYPE_BYTES, cache_bytes, plain_dtype
+from engine.core.model.rule import agreement, card_rule
+from engine.core.model.shape import ModelShape, read_shape
+from engine.core.model.tensors import StoredWeights
+from engine.core.model.weights import weigh_as
 
 MIB, GIB = 1 << 20, 1 << 30
 

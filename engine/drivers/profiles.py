@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from engine.core.command import Setting
 from engine.core.errors import LayoutError
-from engine.core.layout_mistakes import nearest
+from engine.core.layout_text.mistakes import nearest
 from engine.drivers.driver import Order
 from engine.drivers.level_zero import BATTLEMAGE, DG2, FLEX, Generation, generations
 

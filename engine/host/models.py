@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.core.errors import ControlError
-from engine.core.model_tensors import StoredWeights
+from engine.core.model.tensors import StoredWeights
 from engine.host.safetensors_files import read_weights
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from engine.core.model_tensors import BITS, StoredWeights, Tensor, weigh
+from engine.core.model.tensors import BITS, StoredWeights, Tensor, weigh
 
 INDEX = "model.safetensors.index.json"
 LARGEST_HEADER = 32 << 20

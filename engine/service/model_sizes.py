@@ -5,9 +5,9 @@ from pathlib import Path
 
 from engine.core.errors import ControlError
 from engine.core.layout import Instance
-from engine.core.model_fit import would_fit
-from engine.core.model_shape import ModelShape, read_shape
-from engine.core.model_tensors import StoredWeights
+from engine.core.model.fit import would_fit
+from engine.core.model.shape import ModelShape, read_shape
+from engine.core.model.tensors import StoredWeights
 from engine.core.sizing import Asking, Needs, size
 from engine.drivers.registry import driver_of
 from engine.host.models import find_model

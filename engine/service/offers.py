@@ -19,9 +19,9 @@ from engine.control import (
 )
 from engine.core.cpuset import CpuSet
 from engine.core.errors import ControlError, SlotError, StaleOffer
-from engine.core.held import Held
 from engine.core.layout import Instance, Layout, parse_layout
 from engine.core.placement import Placement, Refusal, moved
+from engine.core.placing.held import Held
 from engine.core.status import InstanceStatus, State
 from engine.core.topology import Machine
 from engine.host.ports import listening_ports

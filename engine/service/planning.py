@@ -5,11 +5,11 @@ from pathlib import Path
 
 from engine.core.codec import to_builtins
 from engine.core.command import explain, shell_line, shown_argv, shown_env
-from engine.core.engine_traits import EngineTraits
 from engine.core.errors import ControlError, MachineDiffers
-from engine.core.held import Held
 from engine.core.layout import Layout
 from engine.core.placement import Refusal, place
+from engine.core.placing.engine_traits import EngineTraits
+from engine.core.placing.held import Held
 from engine.core.replay import replay
 from engine.core.topology import Machine
 from engine.drivers.registry import DRIVERS, driver_of

@@ -11,8 +11,8 @@ import pytest
 
 from engine.control import HeldLayout, HeldWish
 from engine.core.errors import ControlError, LayoutError
-from engine.core.fingerprint import fingerprint
 from engine.core.layout import Instance, parse_layout
+from engine.core.likeness.fingerprint import fingerprint
 from engine.layout_files import NotSaved, Saving, read_layout, saving, write
 from tests.cli.conftest import ROOT, Run
 from tests.machines_by_hand import server

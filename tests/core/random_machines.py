@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from hypothesis import strategies as st
 
 from engine.core.cpuset import CpuSet, NodeSet
-from engine.core.engine_traits import EngineTraits
-from engine.core.held import Held
 from engine.core.layout import Instance, Layout, Ports
+from engine.core.placing.engine_traits import EngineTraits
+from engine.core.placing.held import Held
 from engine.core.sizing import Needs
 from engine.core.strangers import Stranger
 from engine.core.topology import Core, Gpu, Machine, NumaNode, Package, Pus

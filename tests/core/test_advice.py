@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from engine.cli.advise import facts
 from engine.core.advice import advise
-from engine.core.advice_facts import longest_for_two
-from engine.core.advice_gpu import cards_to_use
-from engine.core.advice_trial import Trial
-from engine.core.advice_values import Advice, Ask, Proposal
+from engine.core.advising.facts import longest_for_two
+from engine.core.advising.gpu import cards_to_use
+from engine.core.advising.trial import Trial
+from engine.core.advising.values import Advice, Ask, Proposal
 from engine.core.cpuset import CpuSet, NodeSet
-from engine.core.held import Held
 from engine.core.layout import parse_layout
 from engine.core.placement import Plan, place
+from engine.core.placing.held import Held
 from engine.core.strangers import Stranger
 from engine.core.synthetic import parse_synthetic
 from engine.core.topology import Machine

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from engine.core.cpuset import CpuSet
 from engine.core.errors import LayoutError
-from engine.core.fingerprint import Expect, fingerprint, shape_expected
-from engine.core.shape import CoreShape, Shape, gib, shape_of
+from engine.core.likeness.fingerprint import Expect, fingerprint, shape_expected
+from engine.core.likeness.shape import CoreShape, Shape, gib, shape_of
 from engine.core.synthetic import parse_synthetic
 from engine.core.topology import Core, Machine
 from tests.machines_by_hand import GIB, MACHINES, build, server, with_gpus

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.core.gpu_groups import GpuGuest, cost, group_all, price
+from engine.core.placing.gpu_groups import GpuGuest, cost, group_all, price
 from engine.core.topology import Gpu
 from tests.machines_by_hand import gpu
 

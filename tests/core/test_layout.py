@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.errors import LayoutError
-from engine.core.fingerprint import Expect
 from engine.core.layout import Load, Ports, parse_layout
-from engine.core.toml_lines import key_lines, line_of
+from engine.core.layout_text.toml_lines import key_lines, line_of
+from engine.core.likeness.fingerprint import Expect
 from engine.drivers.registry import DRIVERS
 
 ENGINES = {name: driver.weight_only for name, driver in DRIVERS.items()}
@@ -320,6 +320,13 @@ def test_absurd_numbers_and_depths_are_mistakes_too() -> None:
     assert "is not TOML" in mistake("schema = " + "9" * 5000).what
     assert "too deep" in mistake("x = " + "[" * 100_000).why
     assert "too deep" in mistake("x = " + "{a=" * 100_000).why
+    assert mistake("\nx = " + "[" * 9_000).what == "x.toml, line 2 is not TOML"
+    many = mistake('schema = 1\n[[instance]]\nname = "a"\nport = ' + "9" * 5000)
+    assert many.what == "x.toml, line 4 is not TOML"
+    assert many.why == "a number of 5000 digits is more than can be read"
+    for key in ("schema", "dtype", "env.a"):
+        error = mistake(f"{key} = 0x{'f' * 9_000}")
+        assert (error.what, len(error.why) < 60) == ("x.toml, line 1 has a mistake", True)
     assert mistake("schema = 99999999999999999999").why == (
         "schema 99999999999999999999 is not known to this version"
     )
@@ -330,6 +337,10 @@ def test_long_garbage_is_shortened() -> None:
     assert len(str(error)) < 1000
     error = mistake(with_lines(f'{"k" * 5000} = "x"'))
     assert len(str(error)) < 1000
+    error = mistake(f'schema = 1\n[[instance]]\nname = "{"n" * 5000}"')
+    assert len(str(error)) < 1000
+    error = mistake(with_lines('slot = "numa:0"', "gpus = 4096"))
+    assert error.do.endswith('slot = "gpu:0-4095"')
 
 
 def test_the_scanner_finds_each_key() -> None:

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.copies import copies_of
 from engine.core.errors import LayoutError
-from engine.core.fingerprint import Expect, fingerprint
 from engine.core.layout import Instance, Layout, Ports, parse_layout
 from engine.core.layout_edit import edited, expect_text, withheld, written
-from engine.core.toml_document import toml_key, toml_value
+from engine.core.layout_text.toml_document import toml_key, toml_value
+from engine.core.likeness.fingerprint import Expect, fingerprint
+from engine.core.placing.copies import copies_of
 from engine.core.topology import Machine
 from tests.machines_by_hand import MACHINES, server, with_gpus
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.core import model_layers as kinds
-from engine.core.model_shape import ModelShape, read_shape
-from engine.core.model_tensors import Tensor, weigh
+from engine.core.model import layers as kinds
+from engine.core.model.shape import ModelShape, read_shape
+from engine.core.model.tensors import Tensor, weigh
 from tests.core import model_configs as models
 from tests.core.model_configs import Config
 

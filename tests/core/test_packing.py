@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.core.packing import Guest, Room, cost, seat_all
+from engine.core.placing.packing import Guest, Room, cost, seat_all
 
 rooms = st.builds(
     lambda cores, others, memory, fed: Room(cores, cores + others, memory, fed=fed),

@@ -7,11 +7,11 @@ from itertools import pairwise
 import pytest
 
 from engine.core.cpuset import CpuSet
-from engine.core.engine_traits import EngineTraits
 from engine.core.errors import SlotError
-from engine.core.held import Held
 from engine.core.layout import Instance, Layout, Ports
 from engine.core.placement import Placement, Plan, Refusal, moved, place
+from engine.core.placing.engine_traits import EngineTraits
+from engine.core.placing.held import Held
 from engine.core.status import MemoryBinding
 from engine.core.strangers import Stranger
 from engine.core.topology import Machine

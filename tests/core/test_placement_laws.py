@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from engine.core.command import Command, shell_line
 from engine.core.cpuset import CpuSet, NodeSet
-from engine.core.engine_traits import EngineTraits
-from engine.core.held import Held
 from engine.core.layout import Instance, Layout
-from engine.core.memory_nodes import usable_memory
-from engine.core.memory_room import Sizes
 from engine.core.placement import Placement, Plan, place
+from engine.core.placing.engine_traits import EngineTraits
+from engine.core.placing.held import Held
+from engine.core.placing.memory_nodes import usable_memory
+from engine.core.placing.memory_room import Sizes
 from engine.core.slot import Slot, cores_of
 from engine.core.strangers import held_pus
 from engine.core.topology import Core, Gpu, Machine

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from engine.core.cpuset import CpuSet, NodeSet
 from engine.core.errors import MachineDiffers, SlotError
-from engine.core.fingerprint import Expect, fingerprint
 from engine.core.layout import Instance, Layout
-from engine.core.renumbering import Renumbering, renumbering
+from engine.core.likeness.fingerprint import Expect, fingerprint
+from engine.core.likeness.renumbering import Renumbering, renumbering
+from engine.core.likeness.shape import Shape, shape_of
 from engine.core.replay import Replay, replay
-from engine.core.shape import Shape, shape_of
 from engine.core.slot import Slot, cores_of
 from engine.core.topology import Core, Machine, NumaNode
 from tests.machines_by_hand import (

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.model_fit import CONTEXT_STEP, fits, would_fit
-from engine.core.model_quantization import FORMS
-from engine.core.model_rule import card_rule
-from engine.core.model_shape import read_shape
-from engine.core.model_tensors import (
+from engine.core.model.fit import CONTEXT_STEP, fits, would_fit
+from engine.core.model.quantization import FORMS
+from engine.core.model.rule import card_rule
+from engine.core.model.shape import read_shape
+from engine.core.model.tensors import (
     EMBEDDING,
     EXPERT,
     HEAD,

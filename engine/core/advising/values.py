@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from engine.core.engine_traits import EngineTraits
 from engine.core.layout import Instance
+from engine.core.placing.engine_traits import EngineTraits
 
 Goal = Literal["throughput", "latency"]
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from engine.core.model_config import Config
-from engine.core.model_layers import Layer, LayerReader
-from engine.core.model_mixture import Mixture, read_mixture
-from engine.core.model_parameters import Parameters, count_parameters
-from engine.core.model_quantization import StoredForm, read_stored_form
+from engine.core.model.config import Config
+from engine.core.model.layers import Layer, LayerReader
+from engine.core.model.mixture import Mixture, read_mixture
+from engine.core.model.parameters import Parameters, count_parameters
+from engine.core.model.quantization import StoredForm, read_stored_form
 from engine.core.topology import Missing
 
 MOST_RANKS = 1024

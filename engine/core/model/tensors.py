@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from engine.core.model_parameters import Parameters
+from engine.core.model.parameters import Parameters
 
 EMBEDDING, HEAD, NORM, ROUTER = "embedding", "head", "norm", "router"
 EXPERT, LINEAR, OTHER, SCALE, PACKED = "expert", "linear", "other", "scale", "packed"

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from engine.core.model_config import Config
+from engine.core.model.config import Config
 
 DTYPE_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 _SHORT = {"half": "float16", "fp16": "float16", "bf16": "bfloat16", "float": "float32"}

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-from engine.core.model_parameters import Parameters
-from engine.core.model_quantization import DTYPE_BYTES, FORMS, StoredForm, plain_dtype, same_form
-from engine.core.model_shape import ModelShape
-from engine.core.model_tensors import StoredWeights
+from engine.core.model.parameters import Parameters
+from engine.core.model.quantization import DTYPE_BYTES, FORMS, StoredForm, plain_dtype, same_form
+from engine.core.model.shape import ModelShape
+from engine.core.model.tensors import StoredWeights
 
 _SOME_FORM = StoredForm("packed", None, None)
 _BY_CONFIG = "by the config"

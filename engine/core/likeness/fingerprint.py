@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from engine.core.cpuset import CpuSet, NodeSet
 from engine.core.errors import LayoutError
-from engine.core.shape import CoreShape, GpuShape, NodeShape, Shape, gpu_name, shape_of
+from engine.core.likeness.shape import CoreShape, GpuShape, NodeShape, Shape, gpu_name, shape_of
 from engine.core.topology import Machine
 
 Gib = Annotated[float, Meta(ge=0, le=1e9)]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from engine.core.cpuset import CpuSet
 from engine.core.errors import CannotPlace
 from engine.core.layout import Instance
-from engine.core.shares import home
+from engine.core.placing.shares import home
 from engine.core.topology import Core, Machine
 
 _NO_PUS = CpuSet()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.core.model_config import Config
+from engine.core.model.config import Config
 from engine.core.topology import Missing
 
 MOST_LAYERS = 4096

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from engine.core.advice_facts import (
+from engine.core.advising.facts import (
     FORM_WORDS,
     SPARE,
     START_CONTEXT,
     START_SEQUENCES,
     VLLM_SEQUENCES,
 )
-from engine.core.advice_values import (
+from engine.core.advising.values import (
     Ask,
     Candidate,
     EngineFacts,
@@ -22,12 +22,12 @@ from engine.core.advice_values import (
     Try,
 )
 from engine.core.cpuset import NodeSet
-from engine.core.held import Held
 from engine.core.layout import Instance, Layout, parse_layout
 from engine.core.layout_edit import written
-from engine.core.memory_room import Sizes, gib
-from engine.core.model_fit import CONTEXT_STEP
+from engine.core.model.fit import CONTEXT_STEP
 from engine.core.placement import Placement, Plan, place
+from engine.core.placing.held import Held
+from engine.core.placing.memory_room import Sizes, gib
 from engine.core.sizing import Needs
 from engine.core.topology import Machine
 

@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from engine.core.model_config import Config
-from engine.core.model_layers import (
+from engine.core.model.config import Config
+from engine.core.model.layers import (
     BOTH,
     CHUNK,
     CONV,
@@ -19,7 +19,7 @@ from engine.core.model_layers import (
     LayerReader,
     mamba2_inner,
 )
-from engine.core.model_mixture import Mixture
+from engine.core.model.mixture import Mixture
 from engine.core.topology import Missing
 
 

@@ -3,8 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from engine.core.model_layers import LATENT, Layer
-from engine.core.model_shape import ModelShape
+from engine.core.model.layers import LATENT, Layer
+from engine.core.model.shape import ModelShape
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from typing import Protocol
 
 from engine.core.cpuset import NodeSet
 from engine.core.errors import CannotPlace
-from engine.core.held import Held
 from engine.core.layout import Instance
+from engine.core.placing.held import Held
 from engine.core.sizing import Needs
 from engine.core.status import MemoryBinding
 from engine.core.topology import Gpu, Machine

@@ -9,16 +9,16 @@ from collections.abc import Sequence
 
 import msgspec
 
-from engine.core.advice_facts import (
+from engine.core.advising.facts import (
     MANY_CARDS,
     NO_EXCHANGE,
     REPLICAS_SCALE,
     pair_words,
 )
-from engine.core.advice_trial import Trial
-from engine.core.advice_values import Candidate, EngineFacts, Try
+from engine.core.advising.trial import Trial
+from engine.core.advising.values import Candidate, EngineFacts, Try
 from engine.core.layout import Instance
-from engine.core.memory_room import gib
+from engine.core.placing.memory_room import gib
 from engine.core.strangers import on
 from engine.core.topology import Gpu
 

@@ -3,8 +3,11 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.core.auto import Choice, choose_cores, choose_gpus, isolated
-from engine.core.core_choice import (
+from engine.core.cpuset import CpuSet
+from engine.core.errors import CannotPlace
+from engine.core.layout import Instance, Ports
+from engine.core.placing.auto import Choice, choose_cores, choose_gpus, isolated
+from engine.core.placing.core_choice import (
     by_node,
     counted,
     leave_reserve,
@@ -14,16 +17,13 @@ from engine.core.core_choice import (
     pus_of,
     warn_of_mixture,
 )
-from engine.core.cpuset import CpuSet
-from engine.core.engine_traits import EngineTraits
-from engine.core.errors import CannotPlace
-from engine.core.gpu_groups import price
-from engine.core.held import Held
-from engine.core.layout import Instance, Ports
-from engine.core.memory_nodes import memory_of
-from engine.core.memory_room import MemoryRoom, Sizes
-from engine.core.port_choice import PortChoice
-from engine.core.shares import free_cores, gpu_share
+from engine.core.placing.engine_traits import EngineTraits
+from engine.core.placing.gpu_groups import price
+from engine.core.placing.held import Held
+from engine.core.placing.memory_nodes import memory_of
+from engine.core.placing.memory_room import MemoryRoom, Sizes
+from engine.core.placing.port_choice import PortChoice
+from engine.core.placing.shares import free_cores, gpu_share
 from engine.core.slot import Slot, cores_of
 from engine.core.status import MemoryBinding
 from engine.core.strangers import held_pus, holders, on

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct, inspect
 
 from engine.core.errors import LayoutError
-from engine.core.toml_lines import Path, key_lines, line_of
+from engine.core.layout_text.toml_lines import Path, key_lines, line_of
 
 _WORDS = {
     "object": "a table",
@@ -51,13 +51,19 @@ class Mistakes:
         """What tomllib says, with its line in front."""
         why = str(error) or type(error).__name__
         found = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", why)
-        last = self._text.count("\n", 0, len(self._text.rstrip())) + 1
-        line = int(found.group(1)) if found and found.group(1) else last
+        line = self._text.count("\n", 0, len(self._text.rstrip())) + 1
         if isinstance(error, RecursionError):
-            why, line = "lists or tables stand too deep inside each other", 1
-        where = f"{self._name}, line {line}" if found else self._name
+            why, line = "lists or tables stand too deep inside each other", _deepest(self._text)
+        elif found and found.group(1):
+            line = int(found.group(1))
+        elif not found and (number := re.search(r"\d[\d_]{4000,}", self._text)):
+            # Python's own limit, which it tells without a place.
+            line = self._text.count("\n", 0, number.start()) + 1
+            why = f"a number of {len(number[0])} digits is more than can be read"
         return LayoutError(
-            what=f"{where} is not TOML", why=why, do="Correct that line and try again"
+            what=f"{self._name}, line {line} is not TOML",
+            why=why,
+            do="Correct that line and try again",
         )
 
     def of_shape(
@@ -85,7 +91,8 @@ class Mistakes:
         key = next((part for part in reversed(path) if not part.isdigit()), "the file")
         if path[:1] == ("instance",) and key == "name" and isinstance(table, str):
             why = "a name is 1 to 63 letters, digits, '.', '-' or '_', a letter or digit first"
-            return self.at(path, f"{table!r} cannot be a name: {why}", "Correct the name")
+            shown = _shortened(repr(table))
+            return self.at(path, f"{shown} cannot be a name: {why}", "Correct the name")
         if isinstance(wanted, inspect.UnionType) and message.startswith("Invalid enum value"):
             # "A number or one of these words": it was a word.
             wanted = next(one for one in wanted.types if isinstance(one, inspect.LiteralType))
@@ -93,9 +100,8 @@ class Mistakes:
             choices = [str(value) for value in wanted.values]
             return self.not_a_value(path, key, table, choices)
         if path[-2:-1] == ("env",):
-            return self.at(
-                path, f"{key} must be text in quotes", f'Write {key} = "{_toml(table)}"'
-            )
+            shown = "…" if isinstance(table, Mapping | list) else _toml(table)
+            return self.at(path, f"{key} must be text in quotes", f'Write {key} = "{shown}"')
         return self.at(path, f"{key} {_must_be(message)}", f"Correct {key}")
 
     def not_a_value(
@@ -149,6 +155,19 @@ def nearest(word: str, known: Iterable[str]) -> str:
     near = get_close_matches(word.lower()[:64], words, n=1, cutoff=0.5)
     near = near or [one for one in words if one.startswith(word.lower()[:3]) and len(word) > 2]
     return f"Did you mean {near[0]!r}? " if near else ""
+
+
+def _deepest(text: str) -> int:
+    """The line with the most brackets open; those in texts and comments count too, which is near
+    enough for a file that has hundreds."""
+    depth = most = 0
+    line = 1
+    for number, written in enumerate(text.split("\n"), 1):
+        for character in written:
+            depth += (character in "[{") - (character in "]}")
+            if depth > most:
+                most, line = depth, number
+    return line
 
 
 def _inside(document: object, path: Path) -> object:

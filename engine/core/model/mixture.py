@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from engine.core.model_config import Config
+from engine.core.model.config import Config
 
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 

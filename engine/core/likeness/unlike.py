@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 from engine.core.cpuset import CpuSet
-from engine.core.fingerprint import Expect
-from engine.core.renumbering import enough
-from engine.core.shape import Shape, gpu_name
+from engine.core.likeness.fingerprint import Expect
+from engine.core.likeness.renumbering import enough
+from engine.core.likeness.shape import Shape, gpu_name
 from engine.core.topology import Machine
 
 

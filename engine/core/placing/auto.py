@@ -3,16 +3,16 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from engine.core.core_choice import counted, preferred
 from engine.core.cpuset import CpuSet
-from engine.core.engine_traits import EngineTraits
 from engine.core.errors import CannotPlace
-from engine.core.gpu_groups import GpuGuest, group_all
 from engine.core.layout import Instance
-from engine.core.memory_nodes import usable_memory
-from engine.core.memory_room import MemoryRoom, gib
-from engine.core.packing import Guest, Room, seat_all
-from engine.core.shares import divided, free_cores, home
+from engine.core.placing.core_choice import counted, preferred
+from engine.core.placing.engine_traits import EngineTraits
+from engine.core.placing.gpu_groups import GpuGuest, group_all
+from engine.core.placing.memory_nodes import usable_memory
+from engine.core.placing.memory_room import MemoryRoom, gib
+from engine.core.placing.packing import Guest, Room, seat_all
+from engine.core.placing.shares import divided, free_cores, home
 from engine.core.topology import Core, Gpu, Machine
 
 _NO_PUS = CpuSet()

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Unpack
 
-from engine.core.model_shape import ModelShape
-from engine.core.model_tensors import StoredWeights
+from engine.core.model.shape import ModelShape
+from engine.core.model.tensors import StoredWeights
 from engine.core.sizing import GIB, Asking, Device, Needs, size
 
 CONTEXT_STEP = 256

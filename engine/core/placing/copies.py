@@ -6,7 +6,7 @@ import msgspec
 
 from engine.core.errors import CannotPlace
 from engine.core.layout import Instance
-from engine.core.shares import home
+from engine.core.placing.shares import home
 from engine.core.slot import Slot
 from engine.core.topology import Machine
 

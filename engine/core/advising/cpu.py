@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import msgspec
 
-from engine.core.advice_facts import BATCHING, BOUND_TO_A_NODE, CPU_ENGINES, FORM_WORDS
-from engine.core.advice_trial import Trial
-from engine.core.advice_values import Candidate, EngineFacts, Rejection, Try
+from engine.core.advising.facts import BATCHING, BOUND_TO_A_NODE, CPU_ENGINES, FORM_WORDS
+from engine.core.advising.trial import Trial
+from engine.core.advising.values import Candidate, EngineFacts, Rejection, Try
 from engine.core.cpuset import NodeSet
 from engine.core.layout import Instance
-from engine.core.memory_nodes import usable_memory
-from engine.core.memory_room import gib
-from engine.core.shares import NO_NODE, free_cores
+from engine.core.placing.memory_nodes import usable_memory
+from engine.core.placing.memory_room import gib
+from engine.core.placing.shares import NO_NODE, free_cores
 from engine.core.strangers import held_pus, on
 
 SMALL_BYTES = 1 << 30

@@ -17,7 +17,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 
 from engine.core.cpuset import CpuSet
-from engine.core.shape import Shape
+from engine.core.likeness.shape import Shape
 
 SPARED = 7 / 8
 _STEPS = 100_000
