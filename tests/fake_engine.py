@@ -176,8 +176,12 @@ def escape(listener: int | None) -> None:
 
 
 def go(where: dict[str, object]) -> dict[str, object]:
-    """Leave the place: `cpus` for its threads, `node` for its pages, by migrate_pages(2)."""
-    cpus, node = where.get("cpus"), where.get("node")
+    """Leave the place: `cpus` for its threads, `node` for its pages, by migrate_pages(2); or have
+    `mib` more memory, or `lock` all of it.
+    """
+    cpus, node, mib = where.get("cpus"), where.get("node"), where.get("mib")
+    if isinstance(mib, int):
+        MORE.append(touched(mib))
     if isinstance(cpus, list):
         for thread in os.listdir("/proc/self/task"):  # noqa: PTH208
             os.sched_setaffinity(int(thread), {int(cpu) for cpu in cpus})
@@ -192,7 +196,22 @@ def go(where: dict[str, object]) -> dict[str, object]:
         left = ctypes.CDLL(None).syscall(
             call, os.getpid(), ctypes.c_ulong(65), mask(old), mask(new)
         )
+    if where.get("lock"):
+        import ctypes
+
+        left = ctypes.CDLL(None).mlockall(1)
     return {"left": left}
+
+
+MORE: list[bytearray] = []
+"""Memory that somebody asked for later."""
+
+
+def touched(mib: int) -> bytearray:
+    memory = bytearray(mib << 20)
+    for offset in range(0, len(memory), 4096):
+        memory[offset] = 1
+    return memory
 
 
 def write_fds(path: Path) -> None:
@@ -238,9 +257,7 @@ def prepare(options: argparse.Namespace) -> socket.socket:
 
 
 async def main(options: argparse.Namespace, listener: socket.socket) -> int:
-    memory = bytearray(options.touch_mib << 20)
-    for offset in range(0, len(memory), 4096):
-        memory[offset] = 1
+    MORE.append(touched(options.touch_mib))
     await asyncio.start_server(Engine(options).serve, sock=listener)
     if options.flood_bytes and not options.flood_when_asked:
         await asyncio.to_thread(flood, options.flood_bytes)

@@ -112,8 +112,8 @@ class Carried:
     looked: int = 0
     """Resident pages that were looked at."""
     moved: int = 0
-    stayed: dict[str, int] = field(default_factory=dict)
-    """Pages that are still elsewhere, by the reason."""
+    stayed: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Pages that are still elsewhere, by their kind and the reason."""
     full: bool = False
     """A node had no room: the rest would not move either."""
 
@@ -219,13 +219,11 @@ def _slice(
         carried.full = carried.full or why[page] == -errno.ENOMEM
         if kind != "program":  # libraries, which everybody shares: small, and read once
             reason = _REASONS.get(-why[page], "the kernel refused it")
-            words = f"{_KINDS[kind]}: {reason}"
-            carried.stayed[words] = carried.stayed.get(words, 0) + 1
+            carried.stayed[kind, reason] = carried.stayed.get((kind, reason), 0) + 1
 
 
-_KINDS = {"own": "its own memory", "file": "mapped files"}
 _REASONS = {
-    errno.EACCES: "other programs have it mapped too",
+    errno.EACCES: "other programs have them mapped too",
     errno.EBUSY: "in use by the kernel or a device",
     errno.ENOMEM: "the node has no room",
 }

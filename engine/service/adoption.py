@@ -56,7 +56,7 @@ def _managed(supervisor: Supervisor, row: JournalRow) -> Managed:
         mark=row.mark,
         launched=row.launched,
         started_at=row.started_at,
-        verified=row.verified,
+        verified=None,  # nobody watched it for a while
         running=row.running,
         forget=row.forget,
         patience=supervisor.patience,
@@ -90,7 +90,6 @@ async def _take_over(supervisor: Supervisor, managed: Managed) -> None:
         elif state is State.STOPPING:
             supervisor.carry_out(managed, Terminate())
         else:
-            # Nobody watched it for a while.
             supervisor.run(supervisor.verify(managed))
     supervisor.watch(managed)
     supervisor.save()

@@ -17,6 +17,7 @@ _PAUSE_MOST_S = 0.02
 _PASSES = 3
 """Pages that are made behind us while we go through are found by the next pass."""
 _SETTLED = 0.01
+_MANY_PAGES = 256
 
 
 class Interrupted(Exception):
@@ -47,8 +48,8 @@ class Report:
     seconds: float = 0.0
     group: str = ""
     """The folder of its own control group, where it has one by now."""
-    stayed: dict[str, int] = field(default_factory=dict)
-    """Pages that are still elsewhere, by the reason."""
+    stayed: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Pages that are still elsewhere, by their kind and the reason."""
 
     def words(self) -> list[str]:
         """What moved and what stayed, each with its unit."""
@@ -58,7 +59,10 @@ class Report:
         ]
         if self.outside:
             lines.append(f"{_many(self.outside, 'thread')} went back: the engine pins them itself")
-        lines += [f"{_many(count, 'page')} stayed, {why}" for why, count in self.stayed.items()]
+        for (kind, why), count in self.stayed.items():
+            if kind == "own" or count >= _MANY_PAGES:  # every program maps a few small files
+                what = "its own" if kind == "own" else "mapped files"
+                lines.append(f"{_many(count, 'page')} ({_mib(count)}) of {what} stayed: {why}")
         return lines
 
 

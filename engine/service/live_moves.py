@@ -32,6 +32,25 @@ from engine.service.orders import Planned
 from engine.service.supervisor import Supervisor
 from engine.service.verification import members, nodes_of, same_policy
 
+_PINS_ITSELF = {
+    *("OMP_PLACES", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY", "KMP_AFFINITY"),
+    "VLLM_CPU_OMP_THREADS_BIND",
+}
+"""Variables by which an engine's runtime pins its threads one by one, read at its start only."""
+
+
+def is_same(now: Managed, planned: Planned) -> bool:
+    """Whether what runs is what is wished; reasons in words do not count."""
+    wish, was, wanted = now.wish, now.placement, planned.placement
+    if now.going is not None:
+        wish, was = now.going.wish, now.going.placement
+    return (
+        wish == planned.wish
+        and now.base == planned.base
+        and (was.pus, was.memory, was.gpus, was.port)
+        == (wanted.pus, wanted.memory, wanted.gpus, wanted.port)
+    )
+
 
 def ways_of(
     supervisor: Supervisor, moving: Sequence[Planned], machine: Machine, *, restart: bool = False
@@ -46,7 +65,7 @@ def ways_of(
             words.append(f"{managed.name}: moves by a restart: {why}")
         else:
             live.append(managed.name)
-            words.append(_live_words(managed, planned.placement, machine))
+            words.append(_live_words(managed, planned, machine))
     return tuple(live), tuple(words)
 
 
@@ -126,14 +145,20 @@ def _why_not_carried(
     return ""
 
 
-def _live_words(managed: Managed, to: Placement, machine: Machine) -> str:
+def _live_words(managed: Managed, planned: Planned, machine: Machine) -> str:
     """What a live move will do, for the offer."""
+    to = planned.placement
     was, nodes = home_nodes(managed.at.placement, machine), home_nodes(to, machine)
     memory = f"its memory stays on NUMA node {nodes}"
     if was != nodes:
         memory = f"its pages move from NUMA node {was} to {nodes}, which slows it meanwhile"
         if to.memory.policy != "local":  # the kernel's part of it asks nobody
             memory += "; mapped files that other programs share move along"
+    if len(to.pus) > 1 and _PINS_ITSELF & planned.command.env.keys():
+        memory += (
+            "; threads that its OpenMP runtime makes later may go back to PU "
+            f"{managed.at.placement.pus}: `slotdeck verify --repair` finds and mends that"
+        )
     return f"{managed.name}: moves live, requests go on: its threads go to PU {to.pus}, {memory}"
 
 

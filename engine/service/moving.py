@@ -30,6 +30,7 @@ def begin_move(supervisor: Supervisor, managed: Managed, planned: Planned) -> No
     managed.going = Running(planned.wish, planned.placement)
     managed.verified = None
     managed.note = f"moving to {planned.placement.slot}"
+    supervisor.save()
     supervisor.changed.set()
     supervisor.run(_move(supervisor, managed, planned))
 

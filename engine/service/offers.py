@@ -25,7 +25,7 @@ from engine.core.placing.held import Held
 from engine.core.status import InstanceStatus, State
 from engine.core.topology import Machine
 from engine.host.ports import listening_ports
-from engine.service.live_moves import ways_of
+from engine.service.live_moves import is_same, ways_of
 from engine.service.loads import Loads
 from engine.service.managed import Managed, known
 from engine.service.moving import begin_move
@@ -178,7 +178,7 @@ class Offers:
             now = managed.get(planned.wish.name)
             if now is None or not now.active:
                 starts.append(planned.placement)
-            elif _same(now, planned) and now.life.state is not State.STOPPING:
+            elif is_same(now, planned) and now.life.state is not State.STOPPING:
                 keeps.append(planned.wish.name)
             else:
                 moves.append(planned.placement)
@@ -385,19 +385,6 @@ class Offers:
         managed = self._supervisor.managed
         marks = {name: managed[name].mark for name in offer.live}
         return _Made(offer, change, self._turn, by_name, layout_name, marks)
-
-
-def _same(now: Managed, planned: Planned) -> bool:
-    """Whether what runs is what is wished; reasons in words do not count."""
-    wish, was, wanted = now.wish, now.placement, planned.placement
-    if now.going is not None:
-        wish, was = now.going.wish, now.going.placement
-    return (
-        wish == planned.wish
-        and now.base == planned.base
-        and (was.pus, was.memory, was.gpus, was.port)
-        == (wanted.pus, wanted.memory, wanted.gpus, wanted.port)
-    )
 
 
 def _with_siblings(pus: CpuSet, machine: Machine) -> CpuSet:
