@@ -1,4 +1,4 @@
-"""Real engines on one core with one model and the same prompts, in turns; then one against several.
+"""Real engines on one core, the same model and prompts, in turns; then one against several.
 
     python benchmarks/engines.py [--rounds 3] [--streams 1,4,16] [--only torch,vllm-cpu]
 
