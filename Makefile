@@ -49,6 +49,7 @@ bench: $(VENV)/.dev
 	PYTHONPATH=. $(BIN)/python benchmarks/load_generator.py
 	PYTHONPATH=. $(BIN)/python benchmarks/topology.py
 	PYTHONPATH=. $(BIN)/python benchmarks/planner.py
+	PYTHONPATH=. $(BIN)/python benchmarks/ab_simulation.py
 	PYTHONPATH=. $(BIN)/python benchmarks/engines.py
 
 clean:

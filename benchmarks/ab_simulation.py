@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import exp, fsum, log, log1p, sqrt
 
-from engine.core.compare_design import FAMILY, LEVEL, Design, orders
-from engine.core.compare_estimate import Estimate
-from engine.core.compare_judge import Draft, Levels, judged
-from engine.core.compare_student import normal_critical
-from engine.core.compare_values import METRICS, Verdict
+from engine.core.comparing.design import FAMILY, LEVEL, Design, orders
+from engine.core.comparing.estimate import Estimate
+from engine.core.comparing.judge import Draft, Levels, judged
+from engine.core.comparing.student import normal_critical
+from engine.core.comparing.values import METRICS, Verdict
 
 REQUESTS = 60
 PAIRS = 10

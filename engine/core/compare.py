@@ -10,12 +10,12 @@ from dataclasses import asdict, replace
 from math import exp, fsum, log
 from types import MappingProxyType
 
-from engine.core.compare_design import FAMILY, MIN_PAIRS, Design
-from engine.core.compare_estimate import Estimate
-from engine.core.compare_flips import sign_flip_p
-from engine.core.compare_judge import Draft, Levels, judged, log_ratios, noise_floor
-from engine.core.compare_sentence import break_even, sentence
-from engine.core.compare_values import (
+from engine.core.comparing.design import FAMILY, MIN_PAIRS, Design
+from engine.core.comparing.estimate import Estimate
+from engine.core.comparing.flips import sign_flip_p
+from engine.core.comparing.judge import Draft, Levels, judged, log_ratios, noise_floor
+from engine.core.comparing.sentence import break_even, sentence
+from engine.core.comparing.values import (
     METRICS,
     Arm,
     Block,
@@ -26,7 +26,7 @@ from engine.core.compare_values import (
     Pair,
     Void,
 )
-from engine.core.compare_void import sift, why_void
+from engine.core.comparing.void import sift, why_void
 
 SCHEMA = "slotdeck.ab/1"
 MIN_BLOCKS_APART = 3

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from math import exp
 
-from engine.core.compare_values import Arm, Block, Pair
+from engine.core.comparing.values import Arm, Block, Pair
 
 A, B = Arm("one card"), Arm("two cards")
 ONE_CARD = {"ttft_ms": 100.48, "tpot_ms": 15.19}

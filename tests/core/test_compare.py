@@ -10,8 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from engine.core.compare import compare, compare_runs, outcome_json
-from engine.core.compare_design import Design
-from engine.core.compare_values import (
+from engine.core.comparing.design import Design
+from engine.core.comparing.values import (
     METRICS,
     Arm,
     Better,

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.compare_design import Design, coin_words, orders
-from engine.core.compare_flips import EXACT_UP_TO, sign_flip_p
-from engine.core.compare_looks import levels_at, spent
-from engine.core.compare_student import critical_t, normal_critical
+from engine.core.comparing.design import Design, coin_words, orders
+from engine.core.comparing.flips import EXACT_UP_TO, sign_flip_p
+from engine.core.comparing.looks import levels_at, spent
+from engine.core.comparing.student import critical_t, normal_critical
 
 
 def wrong_share(looks: tuple[int, ...], criticals: list[float], runs: int, seed: int) -> float:

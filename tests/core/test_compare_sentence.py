@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.compare import compare
-from engine.core.compare_design import Design
-from engine.core.compare_sentence import break_even, is_plural
-from engine.core.compare_values import Arm, BreakEven
+from engine.core.comparing.design import Design
+from engine.core.comparing.sentence import break_even, is_plural
+from engine.core.comparing.values import Arm, BreakEven
 from tests.core.compared import ONE_CARD, TWO_CARDS, WOBBLE, A, B, pair, published, swapped
 
 PUBLISHED = (

@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks.ab_simulation import TROUBLES, after_looks, drawn, verdict, wrong_answers
 from engine.core.compare import compare
-from engine.core.compare_design import Design
-from engine.core.compare_values import Verdict
+from engine.core.comparing.design import Design
+from engine.core.comparing.values import Verdict
 from tests.core.compared import A, B, pairs_of
 
 RUNS = 300

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.compare_student import (
+from engine.core.comparing.student import (
     critical_t,
     detectable_shift,
     incomplete_beta,
