@@ -1,8 +1,9 @@
 """Single-stream decoding on one core: the worker's number formats against plain transformers.
 
-Run: python benchmarks/worker.py [--rounds 5] [--tokens 48]
+Run: python benchmarks/worker.py [--rounds 5] [--tokens 48] [--isa native,avx2]
 Each round measures every arm once, in an order that turns from round to round. CPU time counts,
 not the clock, so that a neighbour on the machine costs little; ratios are medians over rounds.
+Each instruction set is measured by a process of its own, for the baseline as for the worker.
 """
 
 import argparse
@@ -25,6 +26,16 @@ from tests.bundled_model import bundled_model  # noqa: E402
 
 PROMPT = "Once upon a time"
 BASELINE = "transformers float32"
+ISAS = {
+    "native": {},
+    "avx2": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "DNNL_MAX_CPU_ISA": "AVX2",
+        "FBGEMM_ENABLE_INSTRUCTIONS": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    },
+}
+"""What keeps torch's own kernels and its three libraries from using more."""
 WORKERS = {
     "worker float32": ["--dtype", "float32"],
     "worker bfloat16": ["--dtype", "bfloat16"],
@@ -38,6 +49,8 @@ class Arm:
     name: str
     seconds_per_token: Callable[[int], float]
     bytes_per_token: float
+    rss_bytes: Callable[[], float]
+    start_s: float
 
 
 class WorkerArm:
@@ -47,11 +60,18 @@ class WorkerArm:
             self._port = sock.getsockname()[1]
         program = str(ROOT / "engine" / "worker" / "__main__.py")
         command = [sys.executable, "-I", "-u", program, "--model", str(model), "--threads", "1"]
+        began = time.monotonic()
+        # Or a story that was told before would be told from its end.
+        flags = [*flags, "--no-enable-prefix-caching"]
         self.process = subprocess.Popen([*command, "--port", str(self._port), *flags], stderr=log)
         while not self._is_ready():
             if self.process.poll() is not None:
                 raise SystemExit("A worker ended before it was ready; its message stands above.")
             time.sleep(0.1)
+        self.start_s = time.monotonic() - began
+
+    def rss_bytes(self) -> float:
+        return self.metric("process_resident_memory_bytes")
 
     def _is_ready(self) -> bool:
         try:
@@ -113,6 +133,11 @@ def plain_arm(model: Path) -> Callable[[int], float]:
     return lambda tokens: (cpu(tokens + 8) - cpu(8)) / tokens
 
 
+def own_rss() -> float:
+    status = Path("/proc/self/status").read_text()
+    return float(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+
 def read_bandwidth() -> float:
     """Bytes a second that one core reads from 512 MiB, best of several."""
     import torch
@@ -130,7 +155,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--isa", default=",".join(ISAS), help="default: %(default)s")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if not asked.here:
+        for name in asked.isa.split(","):
+            words = ["--here", "--rounds", str(asked.rounds), "--tokens", str(asked.tokens)]
+            environment = {**os.environ, **ISAS[name]}  # noqa: TID251 -- the program's entry
+            command = [sys.executable, __file__, *words]
+            subprocess.run(command, env=environment, check=True)
+        return
     core = max(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {core})
     model = bundled_model()
@@ -149,11 +183,20 @@ def report(servers: dict[str, WorkerArm], model: Path, *, rounds: int, tokens: i
     import torch
 
     arms = [
-        Arm(name, server.seconds_per_token, server.metric("slotdeck:token_read_bytes"))
+        Arm(
+            name,
+            server.seconds_per_token,
+            server.metric("slotdeck:token_read_bytes"),
+            server.rss_bytes,
+            server.start_s,
+        )
         for name, server in servers.items()
     ]
+    began = time.monotonic()
+    plain = plain_arm(model)
+    plain(4)
     float_bytes = arms[0].bytes_per_token
-    arms.insert(0, Arm(BASELINE, plain_arm(model), float_bytes))
+    arms.insert(0, Arm(BASELINE, plain, float_bytes, own_rss, time.monotonic() - began))
     for arm in arms:
         arm.seconds_per_token(4)
     measured: dict[str, list[float]] = {arm.name: [] for arm in arms}
@@ -166,17 +209,22 @@ def report(servers: dict[str, WorkerArm], model: Path, *, rounds: int, tokens: i
     bandwidth = max(bandwidths)
     print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, one core")
     print(f"read bandwidth {bandwidth / 1e9:.1f} GB/s, {rounds} rounds of {tokens} tokens")
-    print(f"{'arm':24}{'ms/token':>10}{'tokens/s':>10}{'ratio':>8}{'roofline':>10}")
+    print(
+        f"{'arm':24}{'CPU ms/token':>13}{'tokens/s':>10}{'ratio':>8}{'roofline':>10}"
+        f"{'RSS MB':>8}{'start s':>9}"
+    )
     base = measured[BASELINE]
     for arm in arms:
         times = measured[arm.name]
         middle = statistics.median(times)
         ratio = statistics.median(one / other for one, other in zip(base, times, strict=True))
         share = arm.bytes_per_token / bandwidth / middle
-        line = f"{arm.name:24}{middle * 1e3:10.1f}{1 / middle:10.1f}{ratio:8.2f}{share:10.0%}"
-        print(line)
+        print(
+            f"{arm.name:24}{middle * 1e3:13.1f}{1 / middle:10.1f}{ratio:8.2f}{share:10.0%}"
+            f"{arm.rss_bytes() / 1e6:8.0f}{arm.start_s:9.1f}"
+        )
     print("ratio: speed against plain transformers; roofline: bytes of weights read a token / ")
-    print("read bandwidth, as a share of the time taken")
+    print("read bandwidth, as a share of the time taken; start: until /health answered\n")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from engine.worker.scheduler import Deliver, Scheduler
 
 _POOL_SHARE = 0.9
 """Of the memory that is left when the weights are loaded; the rest is for what a step needs."""
+_IDLE_TOKENS = 8192
 
 
 def start(
@@ -30,6 +31,10 @@ def start(
         max_num_seqs=options.max_num_seqs,
         max_waiting=options.max_waiting,
         kv_tokens=tokens,
+        # Memory that was given to us is ours; else ended sequences hold no more than a long one.
+        idle_tokens=max(_IDLE_TOKENS, model.max_length)
+        if options.kv_cache_bytes is None
+        else tokens,
         prefix_caching=options.prefix_caching,
         metrics=metrics,
         deliver=deliver,

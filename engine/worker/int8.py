@@ -71,11 +71,11 @@ class _Parts:
 
     def product(self, rows: torch.Tensor, room: "_Room") -> torch.Tensor:
         # Each operation costs some 2 us while the caches are full of weights, so there are few.
-        largest = torch.linalg.vector_norm(rows, torch.inf, 1, True)  # noqa: FBT003
+        largest = rows.abs().amax(1, True)  # noqa: FBT003
         scale = torch.add(room.tiny, largest, alpha=1 / LEVELS)
         torch.div(rows, scale, out=room.rest)
         torch.round(room.rest, out=room.coarse)
-        room.rest.sub_(room.coarse).mul_(_REST)
+        room.rest.sub_(room.coarse).mul_(room.fill)
         both = self._product(room.both, 1.0, LEVELS + 1, self._packed)
         if len(rows) == 1:
             return torch.mm(scale * room.weights, both)
@@ -87,6 +87,8 @@ class _Room:
     """Where the two parts of so many rows are put; made once for each shape."""
 
     tiny = torch.full((1, 1), 1e-30)
+    fill = torch.tensor(float(_REST))
+    """As a tensor: a number would be made one in each call."""
     weights = torch.tensor([[1.0, 1 / _REST]])
 
     def __init__(self, count: int, width: int) -> None:
@@ -116,6 +118,8 @@ class Int8Linear(nn.Module):
         self.register_buffer("bias", None if bias is None else bias.detach().float())
         self._parts = _Parts(levels, scale) if means.name == "parts" else None
         self._means = means
+        # What the model was to be computed in is exact enough for many rows too.
+        self._wide = torch.bfloat16 if weight.dtype == torch.bfloat16 else torch.float32
         self._widen_from = means.widen_from if means.second_copy else {}
         keeps = self._parts is None or bool(self._widen_from)
         self._levels = levels if keeps else None
@@ -130,13 +134,12 @@ class Int8Linear(nn.Module):
 
     def product(self, rows: torch.Tensor) -> torch.Tensor:
         """[rows, in] to [rows, out], in whatever type comes out."""
-        wide = torch.bfloat16 if rows.dtype == torch.bfloat16 else torch.float32
         if self._parts is None:
             made = self._from_bytes(rows)
-        elif rows.shape[0] < self._widen_from.get(wide, _NEVER):
+        elif rows.shape[0] < self._widen_from.get(self._wide, _NEVER):
             made = self._parts.product(rows.float(), self._room(rows.shape[0]))
         else:
-            made = self.widened(rows.to(wide))
+            made = self.widened(rows.to(self._wide))
         return made if self.bias is None else made.add_(self.bias)
 
     def _room(self, count: int) -> _Room:

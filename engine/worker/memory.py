@@ -22,6 +22,7 @@ def available_bytes(root: Path = Path("/"), nodes: frozenset[int] | None = None)
     `nodes`: those we are bound to; None asks the kernel.
     """
     bound = bound_nodes() if nodes is None else nodes
+    bound = bound or _allowed_nodes(root)
     known = [_nodes_bytes(root, bound) if bound else _machine_bytes(root), *_group_bytes(root)]
     found = [one for one in known if one is not None]
     return min(found, default=None)
@@ -85,6 +86,25 @@ def in_words(count: int) -> str:
 
 def _machine_bytes(root: Path) -> int | None:
     return _field(_text(root / "proc/meminfo"), "MemAvailable")
+
+
+def _allowed_nodes(root: Path) -> frozenset[int] | None:
+    """Those of our cpuset, where it leaves out some that have memory."""
+    allowed = re.search(r"^Mems_allowed_list:\s*(\S+)", _text(root / "proc/self/status"), re.M)
+    there = _text(root / "sys/devices/system/node/has_memory").strip()
+    if allowed is None or not there:
+        return None
+    nodes = _listed(allowed[1]) & _listed(there)
+    return nodes if nodes < _listed(there) else None
+
+
+def _listed(text: str) -> frozenset[int]:
+    """The kernel's lists: `0-1,4`."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)
 
 
 def _nodes_bytes(root: Path, nodes: frozenset[int]) -> int | None:

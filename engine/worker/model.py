@@ -18,7 +18,7 @@ from engine.worker.ipex import check_ipex, optimised_by_ipex
 from engine.worker.kv_cache import LeanCache, RowCache, Rows
 from engine.worker.lean import LeanModel, why_not
 from engine.worker.options import Options, has_tokenizer
-from engine.worker.own_memory import own_weights
+from engine.worker.own_memory import own_weights, tidy_heap
 from engine.worker.tokenizer import Tokenizer
 
 _PROBE = (5, 7, 11, 13, 17, 19)
@@ -67,7 +67,7 @@ def load(options: Options) -> Model:
     text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
     max_length = _max_length(options, text_config)
     _require_memory(options, dtype)
-    with torch.inference_mode():
+    with torch.inference_mode(), tidy_heap():
         module = _module(options, config, dtype)
         means = _int8_means(module) if options.weight_only == "int8" else None
         model = Model(

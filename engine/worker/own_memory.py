@@ -1,8 +1,32 @@
-"""Moves weights out of the mapped file into memory of the process's own."""
+"""Moves weights out of the mapped file into our own memory; gives back what loading took."""
 
+import contextlib
+import ctypes
+from collections.abc import Iterator
 from pathlib import Path
 
 from torch import nn
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_WHILE_LOADING, _AFTERWARDS = 1 << 18, 32 << 20
+"""While weights come and go each has pages of its own, which go back at once; afterwards a step's
+tensors stay in the heap, because new pages for each would cost more than the product."""
+
+
+@contextlib.contextmanager
+def tidy_heap() -> Iterator[None]:
+    """Without it glibc keeps as much freed memory as the weights themselves take."""
+    libc = ctypes.CDLL(None)
+    if not (hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim")):
+        yield
+        return
+    libc.mallopt(_M_MMAP_THRESHOLD, _WHILE_LOADING)
+    try:
+        yield
+    finally:
+        libc.mallopt(_M_MMAP_THRESHOLD, _AFTERWARDS)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2 * _AFTERWARDS)
+        libc.malloc_trim(0)
 
 
 def own_weights(module: nn.Module, folder: Path) -> None:

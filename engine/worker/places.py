@@ -23,11 +23,13 @@ class Places:
     A new sequence starts from the row with which it has the longest beginning in common: it takes
     the row over where its owner has ended, and copies from it where it still runs. Every row in
     use may grow to what its sequence asked for; all that and what idle rows still hold stays
-    within `budget` tokens, for which idle rows are emptied, the longest unused first.
+    within `budget` tokens, and idle rows within `idle_budget`; for that idle rows are emptied, the
+    longest unused first.
     """
 
-    def __init__(self, cache: Rows, *, budget: int, keep: bool) -> None:
+    def __init__(self, cache: Rows, *, budget: int, idle_budget: int, keep: bool) -> None:
         self._cache, self._budget, self._keep = cache, budget, keep
+        self._idle_budget = idle_budget
         self._kept: dict[int, _Kept] = {}
         self._reserved: list[int] = []
         self._clock = 0
@@ -74,6 +76,9 @@ class Places:
         if self._keep and length >= SHORTEST_REUSED:
             self._clock += 1
             self._kept[last] = _Kept(list(tokens[:length]), self._clock)
+        idle = self._idle()
+        while sum(self._cache.touched[row] for row in idle) > self._idle_budget:
+            self._empty(idle.pop(0))
 
     def release(self) -> None:
         """Gives back the memory of long contexts, when nothing runs."""
@@ -98,12 +103,11 @@ class Places:
 
     def _make_room(self, most: int, match: int) -> bool:
         """Empties idle rows until a sequence of this length fits."""
-        used = len(self._cache.lengths)
         touched = self._cache.touched
-        idle = [row for row in range(used, len(touched)) if touched[row] and row != match]
-        idle.sort(key=lambda row: self._kept[row].used if row in self._kept else 0)
-        if match >= used:
-            idle.append(match)
+        idle = self._idle()
+        if match in idle:
+            idle.remove(match)
+            idle.append(match)  # emptied last
         reserved = sum(self._reserved)
         while True:
             held = sum(touched[row] for row in idle if row != match)
@@ -112,9 +116,17 @@ class Places:
                 return True
             if not idle:
                 return False
-            row = idle.pop(0)
-            self._cache.give_back(row)
-            self._kept.pop(row, None)
+            self._empty(idle.pop(0))
+
+    def _idle(self) -> list[int]:
+        """Rows not in use that hold memory, in the order in which they are best emptied."""
+        touched = self._cache.touched
+        rows = [row for row in range(len(self._cache.lengths), len(touched)) if touched[row]]
+        return sorted(rows, key=lambda row: self._kept[row].used if row in self._kept else 0)
+
+    def _empty(self, row: int) -> None:
+        self._cache.give_back(row)
+        self._kept.pop(row, None)
 
     def _bring(self, match: int, row: int, length: int) -> None:
         """Puts a kept row where the next one in use must lie."""

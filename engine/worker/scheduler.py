@@ -31,6 +31,7 @@ class Scheduler:
         max_num_seqs: int,
         max_waiting: int,
         kv_tokens: int,
+        idle_tokens: int,
         prefix_caching: bool,
         metrics: Metrics,
         deliver: Deliver,
@@ -39,7 +40,9 @@ class Scheduler:
         self._model, self._metrics, self._deliver, self._clock = model, metrics, deliver, clock
         self._max_num_seqs, self._max_waiting = max_num_seqs, max_waiting
         self._cache = model.new_cache(max_rows=max_num_seqs, max_length=model.max_length)
-        self._places = Places(self._cache, budget=kv_tokens, keep=prefix_caching)
+        self._places = Places(
+            self._cache, budget=kv_tokens, idle_budget=idle_tokens, keep=prefix_caching
+        )
         self._news: list[tuple[Listener, Event]] = []
         self._step_tokens = 0
         self._wake = threading.Condition()

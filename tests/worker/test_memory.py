@@ -52,6 +52,23 @@ def test_the_nodes_of_a_bound_process(tmp_path: Path) -> None:
     assert memory.available_bytes(tmp_path, frozenset({0, 1})) == 5 * GIB
 
 
+def test_the_nodes_that_a_cpuset_leaves(tmp_path: Path) -> None:
+    tree(
+        tmp_path,
+        proc__meminfo=f"MemAvailable: {64 * GIB // 1024} kB\n",
+        proc__self__status="Name:\tx\nMems_allowed_list:\t1-3\n",
+    )
+    folder = tmp_path / "sys/devices/system/node"
+    for node in range(4):
+        (folder / f"node{node}").mkdir(parents=True)
+        text = f"Node {node} MemFree: {GIB // 1024} kB\n"
+        (folder / f"node{node}/meminfo").write_text(text)
+    (folder / "has_memory").write_text("0-3\n")
+    assert memory.available_bytes(tmp_path, frozenset()) == 3 * GIB
+    (folder / "has_memory").write_text("1-3\n")
+    assert memory.available_bytes(tmp_path, frozenset()) == 64 * GIB
+
+
 def test_nothing_is_known_of_an_empty_tree(tmp_path: Path) -> None:
     assert memory.available_bytes(tmp_path, frozenset()) is None
 

@@ -17,9 +17,12 @@ LENGTH = 100
 class Model:
     """Writes each token's own number where its keys would lie."""
 
-    def __init__(self, *, rows: int, budget: int | None = None, keep: bool = True) -> None:
+    def __init__(
+        self, *, rows: int, budget: int | None = None, idle: int = 10_000, keep: bool = True
+    ) -> None:
         self.cache = LeanCache(max_rows=rows, max_length=LENGTH)
-        self.places = Places(self.cache, budget=budget or rows * LENGTH, keep=keep)
+        most = budget or rows * LENGTH
+        self.places = Places(self.cache, budget=most, idle_budget=idle, keep=keep)
         self.running: list[list[int]] = []
 
     def begin(self, prompt: list[int], most: int = LENGTH) -> int | None:
@@ -130,6 +133,17 @@ def test_idle_rows_are_emptied_before_anybody_waits() -> None:
     assert model.begin(prompt((9, 20)), most=LENGTH) == 0
     assert sum(model.cache.touched[1:]) == 0
     model.check()
+
+
+def test_ended_sequences_hold_no_more_than_they_may() -> None:
+    model = Model(rows=4, idle=70)
+    for value in (1, 2, 3):
+        model.begin(prompt((value, 30)))
+        model.end(0)
+    assert sum(model.cache.touched) == 60
+    assert model.begin(prompt((1, 30))) == 0  # the oldest had to go
+    model.end(0)
+    assert model.begin(prompt((3, 30))) == 29
 
 
 def test_whatever_happens_rows_hold_their_own_tokens() -> None:
