@@ -1,7 +1,9 @@
 """Hypothesis strategies for machines, layouts and what runs beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -14,29 +16,43 @@ from engine.core.strangers import Stranger
 from engine.core.topology import Core, Gpu, Machine, NumaNode, Package, Pus
 from tests.machines_by_hand import GIB, MACHINES, build, gpu
 
-MEMORY = (None, 0, 4 * GIB, 16 * GIB, 64 * GIB)
+MEMORY = (None, 0, 4 * GIB, 4 * GIB, 16 * GIB, 16 * GIB, 64 * GIB)
 
 
 @st.composite
-def made_up(draw: st.DrawFn) -> Machine:
-    """Odd in all ways at once: numbering, offline PUs, cpusets, kinds, ranks, memory, GPUs."""
+def made_up(
+    draw: st.DrawFn, *, roomy: bool = False, hybrid: bool = False, cards: bool = False
+) -> Machine:
+    """Odd in all ways at once: numbering, offline PUs, cpusets, kinds, ranks, memory, GPUs.
+
+    With room for several instances, with two kinds of cores, with cards, for certain.
+    """
+    odd = st.integers(0, 7 if roomy else 1).map(lambda drawn: drawn == 1)
     sizes = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
+    if roomy:
+        sizes = draw(st.lists(st.integers(3, 6), min_size=2, max_size=3))
     smt = draw(st.sampled_from([1, 2, 2, 3]))
     base = build(sizes, nodes_per_package=draw(st.sampled_from([1, 2])), smt=smt)
     renumbered = _numbered(base, draw(st.permutations(range(sum(sizes) * smt))))
     machine = draw(st.sampled_from([base, renumbered]))
-    if draw(st.booleans()):
+    if draw(odd):
         every = list(machine.pus.online)
         machine = without_pus(machine, draw(st.frozensets(st.sampled_from(every), max_size=4)))
     if not machine.cores:
         machine = base
-    if draw(st.booleans()):
-        machine = replace(machine, cores=_of_kinds(draw, machine.cores))
+    if hybrid or draw(st.booleans()):
+        machine = replace(machine, cores=_of_kinds(draw, machine.cores, hybrid=hybrid))
     machine = _with_memory(draw, machine)
-    if draw(st.integers(0, 5)) == 0:
+    if draw(st.integers(0, 11)) == 11:
         machine = _without_nodes(machine)
-    machine = replace(machine, gpus=tuple(draw(_gpus(machine))))
-    if draw(st.booleans()):
+    if cards:
+        told = [node.os_index for node in machine.numa_nodes if node.cpus]
+        near = st.sampled_from(told) if told else st.none()
+        on = draw(st.lists(near, min_size=2, max_size=6))
+        machine = replace(machine, gpus=tuple(gpu(at, node) for at, node in enumerate(on)))
+    else:
+        machine = replace(machine, gpus=tuple(draw(_gpus(machine))))
+    if draw(odd):
         online = list(machine.pus.online)
         usable = CpuSet(draw(st.frozensets(st.sampled_from(online))))
         nodes = [node.os_index for node in machine.numa_nodes]
@@ -86,9 +102,10 @@ def without_pus(machine: Machine, gone: Sequence[int] | frozenset[int]) -> Machi
     )
 
 
-def _of_kinds(draw: st.DrawFn, cores: Sequence[Core]) -> tuple[Core, ...]:
+def _of_kinds(draw: st.DrawFn, cores: Sequence[Core], *, hybrid: bool) -> tuple[Core, ...]:
     ranks = st.sampled_from(draw(st.sampled_from([(None,), (30, 46), (30, 30, 46, 60)])))
-    kinds = st.sampled_from(draw(st.sampled_from([(None,), ("performance", "efficiency")])))
+    both = ("performance", "efficiency")
+    kinds = st.sampled_from(both if hybrid else draw(st.sampled_from([(None,), both])))
     drawn = [draw(kinds) for _ in cores]
     if len(set(drawn)) == 1:
         drawn = [None for _ in cores]  # a machine with one kind of core names none
@@ -184,14 +201,19 @@ def wishes(draw: st.DrawFn, name: str) -> Instance:
     slot = draw(slots)
     auto, free = slot == "auto", slot == "auto" or slot.startswith("each")
     takes_cores = auto or slot.startswith("gpu")
+    cores = draw(st.none() | st.integers(1, 6)) if takes_cores else None
+    gpus = draw(st.sampled_from([None, None, None, 1, 2, 3])) if auto else None
+    count: int | str | None = draw(st.none() | st.integers(1, 5)) if free else None
+    if auto and (cores or gpus):
+        count = draw(st.sampled_from([count, count, "fill"]))
     return Instance(
         name=name,
         slot=slot,
         engine=draw(st.sampled_from(["torch", "torch", *TRAITS])),
         model=draw(models),
-        count=draw(st.none() | st.integers(1, 5)) if free else None,
-        cores=draw(st.none() | st.integers(1, 6)) if takes_cores else None,
-        gpus=draw(st.sampled_from([None, None, None, 1, 2, 3])) if auto else None,
+        count=count,
+        cores=cores,
+        gpus=gpus,
         strategy=draw(st.sampled_from(["spread", "spread", "pack", "isolate"])),
         core_kind=draw(st.sampled_from([None, None, "performance", "efficiency", "any"])),
         smt=draw(st.booleans()),
@@ -202,12 +224,63 @@ def wishes(draw: st.DrawFn, name: str) -> Instance:
 
 
 @st.composite
-def layouts(draw: st.DrawFn) -> Layout:
-    names = draw(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=6, unique=True))
+def competing(draw: st.DrawFn, name: str, *, cards: bool = False) -> Instance:
+    """Few other keys than those of a choice: most of these get a place, so that they meet."""
+    sizes: list[dict[str, Any]] = [{}, {"cores": 1}, {"cores": 2}, {"cores": 4}, {"gpus": 1}]
+    if cards:
+        sizes = [{"gpus": 1}, {"gpus": 2}, {"cores": 2}, {"slot": "gpu:0"}, {"slot": "gpu:1,2"}]
+        sizes += [{"slot": "gpu:1", "cores": 2}, {"gpus": 1, "cores": 2}]
+    large = draw(st.sampled_from(sizes))
+    fits = bool(large) and "slot" not in large
+    return Instance(
+        name=name,
+        count=draw(st.sampled_from([None, None, 2, "fill"])) if fits else None,
+        model=draw(st.sampled_from(["", "", "3", "12"])),
+        strategy=draw(st.sampled_from(["spread", "pack", "isolate"])),
+        core_kind=draw(st.sampled_from([None, None, "efficiency", "any"])),
+        reserve_cores=draw(st.sampled_from([None, None, None, None, None, 1])),
+        **large,
+    )
+
+
+@st.composite
+def layouts(
+    draw: st.DrawFn, one: Callable[[str], st.SearchStrategy[Instance]], *, least: int = 1
+) -> Layout:
+    names = draw(st.lists(st.sampled_from("abcdef"), min_size=least, max_size=6, unique=True))
     first = draw(st.sampled_from([8001, 8001, 8999]))
-    last = first + draw(st.sampled_from([2, 998]))
-    instances = tuple(draw(wishes(name)) for name in names)
+    last = first + draw(st.sampled_from([2, 998, 998]))
+    instances = tuple(draw(one(name)) for name in names)
     return Layout(name="drawn", instances=instances, ports=Ports(first=first, last=last))
+
+
+@st.composite
+def modest(draw: st.DrawFn, name: str) -> Instance:
+    """A free choice that nothing but cores can refuse."""
+    return Instance(
+        name=name,
+        cores=draw(st.sampled_from([None, 1, 2, 4])),
+        strategy=draw(st.sampled_from(["spread", "pack"])),
+        memory="local",
+    )
+
+
+@st.composite
+def hungry(draw: st.DrawFn, name: str) -> Instance:
+    """A large model on a place that is named, so that memory alone may refuse it."""
+    places = [f"core:{at}" for at in range(6)]
+    places += ["numa:0", "numa:0-1", "core:0-1", "gpu:0", "gpu:0-1", "auto", "auto"]
+    slot = draw(st.sampled_from(places))
+    return Instance(
+        name=name,
+        slot=slot,
+        model=draw(st.sampled_from(["3", "6", "12", "20"])),
+        cores=1 if slot == "auto" else None,
+        memory=draw(st.sampled_from(["bind", "bind", "interleave", "preferred"])),
+    )
+
+
+rivals_for_cards = partial(competing, cards=True)
 
 
 # What runs beside them
@@ -218,6 +291,16 @@ def stranger(number: int, pus: frozenset[int], gpus: frozenset[int]) -> Stranger
         *(100 + number, "python3", 1000, "alice", CpuSet(pus), None, tuple(sorted(gpus))),
         *(4, GIB, 9.0),
     )
+
+
+strangers = st.lists(
+    st.tuples(
+        st.frozensets(st.integers(0, 16), min_size=1, max_size=6),
+        st.frozensets(st.integers(0, 4), max_size=2),
+    ),
+    min_size=1,
+    max_size=2,
+).map(lambda drawn: tuple(stranger(at, *one) for at, one in enumerate(drawn)))
 
 
 @st.composite

@@ -343,6 +343,25 @@ def test_an_isolated_instance_is_alone_where_strangers_cores_are_shared() -> Non
 
 
 @pytest.mark.parametrize(
+    ("alone", "filling", "expected"),
+    [
+        ({"cores": 2}, {"cores": 4}, {"a": "0-1", "b-0": "8-11", "b-1": "12-15"}),
+        ({"cores": 2}, {"gpus": 1}, {"a": "0-1", "b-0": "8-11", "b-1": "12-15"}),
+        ({"gpus": 1}, {"gpus": 1}, {"a": "0-3", "b-0": "8-11", "b-1": "12-15"}),
+    ],
+)
+def test_copies_that_fill_leave_an_isolated_instance_alone(
+    alone: dict[str, object], filling: dict[str, object], expected: dict[str, str]
+) -> None:
+    machine = build([8, 8], gpus_on=[0, 0, 1, 1])
+    wishes = (
+        wish("a", "auto", strategy="isolate", **alone),
+        wish("b", "auto", count="fill", **filling),
+    )
+    assert seats(place(machine, layout_of(*wishes))) == expected
+
+
+@pytest.mark.parametrize(
     ("slot", "keys", "pus"),
     [
         ("gpu:0", {"core_kind": "efficiency", "cores": 2}, "4-5"),

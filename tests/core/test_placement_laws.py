@@ -1,12 +1,13 @@
 """Laws of placement that hold on every machine and for every layout.
 
-They are the rules of `engine.core.placement`, each as an assertion.
+They are the rules of `engine.core.placement`, each as an assertion. SLOTDECK_FUZZ=all tries many
+more machines.
 """
 
+import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from itertools import combinations
 from typing import TypeVar
 
@@ -16,17 +17,34 @@ from hypothesis import strategies as st
 
 from engine.core.command import Command, shell_line
 from engine.core.cpuset import CpuSet, NodeSet
-from engine.core.layout import Instance, Layout
+from engine.core.layout import Instance, Layout, Ports
 from engine.core.placement import Placement, Plan, place
 from engine.core.placing.engine_traits import EngineTraits
 from engine.core.placing.held import Held
 from engine.core.placing.memory_nodes import usable_memory
 from engine.core.placing.memory_room import Sizes
 from engine.core.slot import Slot, cores_of
-from engine.core.strangers import held_pus
+from engine.core.strangers import Stranger, held_pus
 from engine.core.topology import Core, Gpu, Machine
-from tests.core.random_machines import TRAITS, held, layouts, machines, sizes, wishes
+from tests.core.random_machines import (
+    TRAITS,
+    GivenSizes,
+    competing,
+    held,
+    hungry,
+    layouts,
+    machines,
+    made_up,
+    modest,
+    rivals_for_cards,
+    sizes,
+    strangers,
+    what_runs,
+    wishes,
+)
 
+EVERY = os.environ.get("SLOTDECK_FUZZ") == "all"  # noqa: TID251 - the tests' own setting
+EXAMPLES = 5_000 if EVERY else 250
 NO_ONE = Held({}, {})
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -66,11 +84,47 @@ def cards(machine: Machine, at: Placement) -> list[Gpu]:
     return [gpu for gpu in machine.gpus if gpu.index in at.gpus]
 
 
-@settings(max_examples=300)
-@given(machines, layouts(), held, sizes)
+@settings(max_examples=EXAMPLES)
+@given(machines, layouts(wishes), held, sizes)
 def test_laws_of_placement(
     machine: Machine, layout: Layout, others: Held, known: Sizes | None
 ) -> None:
+    _all_laws_hold(machine, layout, others, known)
+
+
+@settings(max_examples=EXAMPLES)
+@given(
+    st.one_of(made_up(roomy=True), made_up(roomy=True, hybrid=True)),
+    layouts(competing, least=2),
+    held,
+    st.sampled_from([None, GivenSizes(), GivenSizes(), GivenSizes()]),
+)
+def test_laws_where_many_choose_freely(
+    machine: Machine, layout: Layout, others: Held, known: Sizes | None
+) -> None:
+    _all_laws_hold(machine, layout, others, known)
+
+
+@settings(max_examples=EXAMPLES)
+@given(
+    st.one_of(made_up(roomy=True, cards=True), made_up(roomy=True, cards=True, hybrid=True)),
+    layouts(rivals_for_cards, least=2),
+    st.one_of(st.just(NO_ONE), what_runs()),
+    st.just(GivenSizes()),
+)
+def test_laws_where_many_want_cards(
+    machine: Machine, layout: Layout, others: Held, known: Sizes | None
+) -> None:
+    _all_laws_hold(machine, layout, others, known)
+
+
+@settings(max_examples=EXAMPLES)
+@given(made_up(roomy=True, cards=True), layouts(hungry, least=3), st.just(GivenSizes()))
+def test_laws_where_memory_is_scarce(machine: Machine, layout: Layout, known: Sizes) -> None:
+    _all_laws_hold(machine, layout, NO_ONE, known)
+
+
+def _all_laws_hold(machine: Machine, layout: Layout, others: Held, known: Sizes | None) -> None:
     plan = place(machine, layout, held=others, traits=TRAITS, sizes=known)
     by_name = {wish.name: wish for wish in plan.wishes}
 
@@ -305,7 +359,7 @@ def turned_round(one: Mapping[Key, Value]) -> dict[Key, Value]:
     return dict(reversed(list(one.items())))
 
 
-@given(machines, layouts(), held, sizes)
+@given(machines, layouts(wishes), held, sizes)
 def test_a_plan_is_the_same_each_time_and_in_any_order_of_what_runs(
     machine: Machine, layout: Layout, others: Held, known: Sizes | None
 ) -> None:
@@ -419,28 +473,30 @@ def test_auto_wastes_no_core_and_shares_evenly(machine: Machine, count: int) -> 
             assert cores <= max(sizes)
 
 
-@given(machines, layouts(), held)
-def test_strangers_cores_are_taken_last(machine: Machine, layout: Layout, others: Held) -> None:
-    """Where all get a place, nobody shares with a stranger while enough cores are free."""
-    plan = place(machine, layout, held=others, traits=TRAITS)
-    if plan.refusals:
-        return  # who is refused for its port or its memory was counted with when cores were chosen
-    theirs = whole_cores(machine, held_pus(others.strangers))
+@given(made_up(roomy=True), layouts(modest), strangers)
+def test_strangers_cores_are_taken_last(
+    machine: Machine, layout: Layout, others: tuple[Stranger, ...]
+) -> None:
+    """Nobody shares a core with a stranger while enough are free, and never more than need be."""
+    layout = msgspec.structs.replace(layout, ports=Ports())
+    plan = place(machine, layout, held=Held({}, {}, strangers=others))
+    theirs = whole_cores(machine, held_pus(others))
     by_name = {wish.name: wish for wish in plan.wishes}
+    taken = CpuSet(pu for at in plan.placements for pu in whole_cores(machine, whole(at)))
     for at in plan.placements:
-        wish = by_name[at.instance]
-        if at.gpus or not chosen_freely(wish) or wish.strategy == "isolate":
-            continue
         if not theirs & whole(at):
             continue
-        taken = CpuSet(pu for one in plan.placements for pu in whole_cores(machine, whole(one)))
-        free = _free_cores(machine, wish, replace(others, pus={**others.pus, "plan": taken}))
-        for cores in free.values():
-            untouched = [core for core in cores if not core.pus & theirs]
-            assert len(untouched) < (wish.cores or 1)
+        wish = by_name[at.instance]
+        free = _free_cores(machine, wish, Held({"plan": taken}, {}))
+        untouched = {
+            home: [core for core in cores if not core.pus & theirs] for home, cores in free.items()
+        }
+        assert all(len(cores) < (wish.cores or 1) for cores in untouched.values())
+        (home,) = homes(cores_with(machine, whole(at)))
+        assert not untouched.get(home), "a core beside it would not have been shared"
 
 
-@given(machines, layouts())
+@given(machines, layouts(wishes))
 def test_a_shell_line_says_the_same_cpu_set(machine: Machine, layout: Layout) -> None:
     """What stands after `-C` in the line to copy is the placement's own set."""
     for at in place(machine, layout, traits=TRAITS).placements:

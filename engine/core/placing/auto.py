@@ -40,10 +40,13 @@ def choose_gpus(
     taken: Collection[int],
     room: MemoryRoom,
     traits: Mapping[str, EngineTraits],
+    *,
+    closed: Collection[int | None] = (),
 ) -> dict[str, Choice]:
-    """GPUs for each wish, by its name; `taken` are those that others hold."""
+    """GPUs for each wish, by its name; `taken` are those that others hold, `closed` NUMA nodes
+    have an isolated instance."""
     cards = [gpu for gpu in machine.gpus if gpu.computes]
-    free = [gpu for gpu in cards if gpu.index not in taken]
+    free = [gpu for gpu in cards if gpu.index not in taken and gpu.numa_node not in closed]
     used: dict[int | None, int] = {}
     for gpu in cards:
         if gpu.index in taken:
@@ -139,6 +142,16 @@ def isolated(wishes: Sequence[Instance], choices: Mapping[str, Choice]) -> set[i
         if wish.strategy == "isolate"
         for core in choices[wish.name].cores
     }
+
+
+def nodes_of_isolated_gpus(
+    machine: Machine, wishes: Sequence[Instance], choices: Mapping[str, Choice]
+) -> set[int | None]:
+    """The NUMA nodes whose cards are for one instance alone."""
+    theirs = {
+        index for wish in wishes if wish.strategy == "isolate" for index in choices[wish.name].gpus
+    }
+    return {gpu.numa_node for gpu in machine.gpus if gpu.index in theirs}
 
 
 def _of_closed(choice: Choice, shut: Collection[int]) -> Choice:

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from engine.core.cpuset import CpuSet
 from engine.core.errors import CannotPlace
 from engine.core.layout import Instance, Ports
-from engine.core.placing.auto import Choice, choose_cores, choose_gpus, isolated
+from engine.core.placing.auto import (
+    Choice,
+    choose_cores,
+    choose_gpus,
+    isolated,
+    nodes_of_isolated_gpus,
+)
 from engine.core.placing.core_choice import (
     by_node,
     counted,
@@ -83,6 +89,10 @@ class Table:
         self._gpu_holder = dict(held.gpus)
         self._room = MemoryRoom(machine, held, sizes)
         self._choices: dict[str, Choice] = {}
+        self._closed: set[int] = set()
+        """NUMA nodes that an isolated instance has for itself."""
+        self._closed_to_gpus: set[int | None] = set()
+        """NUMA nodes whose cards one has for itself."""
         self._on_cores = any(
             Slot.parse(one.slot).kind == "auto" and not self.wants_gpus(one) for one in wishes
         )
@@ -249,6 +259,7 @@ class Table:
             free = {
                 node: of_wished_kind(wish, cores)
                 for node, cores in free_cores(self._machine, {*self._holder, *avoided}).items()
+                if node not in self._closed
             }
             if wish.cores is None:
                 cores = gpu_share(self._machine, indexes, self._gpu_holder, free)
@@ -319,9 +330,14 @@ class Table:
             ]
             if gpus:
                 taken = {*self._gpu_holder, *(i for each in self._strangers for i in each.gpus)}
-                answer = choose_gpus(self._machine, autos, taken, self._room, self._traits)
+                closed = {*self._closed, *self._closed_to_gpus}
+                answer = choose_gpus(
+                    *(self._machine, autos, taken, self._room, self._traits), closed=closed
+                )
+                self._closed_to_gpus |= nodes_of_isolated_gpus(self._machine, autos, answer)
             else:
                 answer = self._on_free_cores(autos)
+                self._closed |= isolated(autos, answer)
             self._choices.update(answer)
         choice = self._choices[wish.name]
         # Each step asks for its part; the reasons are told once.
@@ -333,7 +349,7 @@ class Table:
     def _on_free_cores(self, wishes: Sequence[Instance]) -> dict[str, Choice]:
         """Cores that nobody holds; only who finds none of those gets cores of strangers."""
         taken = {*self._holder, *held_pus(self._strangers)}
-        answer = choose_cores(self._machine, wishes, taken, self._room)
+        answer = choose_cores(self._machine, wishes, taken, self._room, closed=self._closed)
         left = [wish for wish in wishes if answer[wish.name].refused is not None]
         if left and self._strangers:
             ours = {pu for one in answer.values() for core in one.cores for pu in core.pus}
@@ -342,7 +358,7 @@ class Table:
                 left,
                 {*self._holder, *ours},
                 self._room,
-                closed=isolated(wishes, answer),
+                closed={*self._closed, *isolated(wishes, answer)},
                 shared=held_pus(self._strangers),
             )
         return answer
