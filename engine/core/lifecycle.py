@@ -71,7 +71,9 @@ class Exited:
     code: int | None
     """Negative: ended by that signal."""
     last_words: str = ""
-    """The last line of its log, or the cause that we know."""
+    """The cause where it is known, else the last line of its log."""
+    do: str = ""
+    """What to do about a cause that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +170,8 @@ def step(now: float, life: Life, event: Event, policy: Policy) -> tuple[Life, tu
             how = "killed after its grace" if life.killed_at is not None else "stopped by request"
             ended, _ = _rest(now, life, State.STOPPED, how)
             return ended, (Sweep(),)
-        case ((State.STARTING | State.READY), Exited(code=code, last_words=words)):
-            return _crashed(now, life, code, words, policy)
+        case ((State.STARTING | State.READY), Exited() as exited):
+            return _crashed(now, life, exited, policy)
         case _:
             return life, ()
 
@@ -194,19 +196,20 @@ def _rest(now: float, life: Life, state: State, why: str) -> tuple[Life, tuple[E
 
 
 def _crashed(
-    now: float, life: Life, code: int | None, words: str, policy: Policy
+    now: float, life: Life, exited: Exited, policy: Policy
 ) -> tuple[Life, tuple[Effect, ...]]:
-    how = exit_words(code)
-    why = f"{how}: {words}" if words else how
+    code, do = exited.code, f". {exited.do}" if exited.do else ""
+    how = f"ended by signal {-code}" if do and code is not None and code < 0 else exit_words(code)
+    why = f"{how}: {exited.last_words}" if exited.last_words else how
     wanted = policy.restart == "always" or (policy.restart == "on-failure" and code != 0)
     stable = life.state is State.READY and now - life.since > policy.stable_after_s
     failures = 1 if stable else life.failures + 1
     if not wanted:
         state = State.STOPPED if code == 0 else State.FAILED
-        ended, _ = _rest(now, replace(life, failures=failures), state, why)
+        ended, _ = _rest(now, replace(life, failures=failures), state, f"{why}{do}")
         return ended, (Sweep(),)
     if failures > policy.max_failures:
-        why = f"{why} (gave up after {policy.max_failures} restarts in a row)"
+        why = f"{why} (gave up after {policy.max_failures} restarts in a row){do}"
         ended, _ = _rest(now, replace(life, failures=failures), State.FAILED, why)
         return ended, (Sweep(),)
     pause = min(policy.backoff_max_s, policy.backoff_first_s * 2 ** min(failures - 1, 30))
@@ -214,7 +217,7 @@ def _crashed(
         life,
         state=State.BACKOFF,
         since=now,
-        why=f"{why}; restart in {pause:g} s",
+        why=f"{why}; restart in {pause:g} s{do}",
         failures=failures,
         retry_at=now + pause,
     )

@@ -2,13 +2,47 @@
 
 import asyncio
 import time
+from dataclasses import dataclass
 
+from engine.core.causes import Ended, cause_of
+from engine.core.lifecycle import Exited
+from engine.host.oom import out_of_memory
 from engine.host.root import HostRoot
+from engine.service.logs import last_line, said_since
 from engine.service.managed import Managed
 from engine.service.processes import exit_record, kill_leftovers, leftovers, lives
 
 _RECORDED_WITHIN_S = 10.0
 _SWEPT_WITHIN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How it ended, and its last line where the cause stands in its place."""
+
+    exited: Exited
+    said: str = ""
+
+
+async def end_of(root: HostRoot, managed: Managed) -> End:
+    """Its exit code, and why it ended: the cause where it is known, else its last line."""
+    launched, kills = managed.launched, managed.oom_kills
+    folder, mark, port = managed.folder, managed.mark, managed.at.placement.port
+    code = await exit_code(root, managed)
+
+    def read() -> tuple[str, str]:
+        begin = exit_record(folder, mark).get("log")
+        text = said_since(folder, begin if isinstance(begin, int) else 0)
+        if launched is None or kills is None or code == 0:
+            return text, ""
+        return text, out_of_memory(root, launched.pid, launched.started_ticks, kills)
+
+    text, memory = await asyncio.to_thread(read)
+    said = last_line(text)
+    cause = await asyncio.to_thread(cause_of, Ended(code, text, port, memory))
+    if cause is None:
+        return End(Exited(code, said))
+    return End(Exited(code, cause.why, cause.do), said)
 
 
 async def exit_code(root: HostRoot, managed: Managed) -> int | None:

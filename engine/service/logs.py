@@ -6,6 +6,7 @@ from pathlib import Path
 from engine.control import LogLines
 
 _TRIES = 5
+_LAST_WORDS_BYTES = 64 << 10
 
 
 def read_log(folder: Path, *, offset: int, limit_bytes: int) -> LogLines:
@@ -61,8 +62,14 @@ def _cut_character(data: bytes) -> int:
     return 0
 
 
-def last_line(folder: Path) -> str:
+def said_since(folder: Path, begin: int) -> str:
+    """The end of what was printed from an offset on."""
+    end = read_log(folder, offset=-1, limit_bytes=1).next_offset
+    offset = max(begin, end - _LAST_WORDS_BYTES)
+    return read_log(folder, offset=offset, limit_bytes=_LAST_WORDS_BYTES).text
+
+
+def last_line(text: str) -> str:
     """The last line with words in it, for the reason of a crash; at most 300 characters."""
-    text = read_log(folder, offset=-1, limit_bytes=8192).text
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else ""

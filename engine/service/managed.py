@@ -13,6 +13,7 @@ from engine.core.lifecycle import Life, Policy
 from engine.core.placement import Placement
 from engine.core.status import State
 from engine.drivers.registry import driver_of
+from engine.host.oom import OomKills
 from engine.service.journal import JournalRow, Running
 from engine.service.launcher import Launched
 
@@ -41,6 +42,8 @@ class Managed:
     """What its process was started with, until nothing of the process is left."""
     going: Running | None = None
     """Where its running process is being moved to just now; it holds both places."""
+    oom_kills: OomKills | None = None
+    """The kernel's counters from when we began to watch it."""
     forget: bool = False
     """Drop it from the list once it has stopped."""
     patience: Policy = field(default_factory=Policy)

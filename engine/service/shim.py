@@ -43,6 +43,7 @@ class Log:
         if pieces := self._pieces():
             last = os.path.join(folder, pieces[-1])
             self._offset = int(pieces[-1][4:]) + os.path.getsize(last)
+        self.begin = self._offset
         self._lost = 0
         self._file = -1
         self._next_piece()
@@ -88,11 +89,13 @@ class Log:
 class Record:
     """Who runs and how it ended, for a service that was not there to see it."""
 
-    def __init__(self, folder: str, mark: str) -> None:
+    def __init__(self, folder: str, mark: str, log: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
         self._file = os.open(os.path.join(folder, "exit.json"), flags, 0o600)
         me = os.getpid()
-        self._head = f'"mark": "{mark}", "shim_pid": {me}, "shim_ticks": {started_ticks(me)}'
+        ticks = started_ticks(me)
+        # With `log` the words of this start are told from those of earlier ones.
+        self._head = f'"mark": "{mark}", "shim_pid": {me}, "shim_ticks": {ticks}, "log": {log}'
 
     def write(self, state: str, more: str = "") -> None:
         """Overwrite in place: needs no new disk block, and one sector is written at once."""
@@ -208,7 +211,7 @@ def main() -> int:
     pid = 0
     try:
         log = Log(folder, piece_bytes)
-        record = Record(folder, mark)
+        record = Record(folder, mark, log.begin)
         record.write("starting")
         output, inlet = os.pipe2(os.O_CLOEXEC)
         pid = start(folder, argv, env, inlet)

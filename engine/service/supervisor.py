@@ -35,16 +35,16 @@ from engine.core.placement import Placement
 from engine.core.status import Happening, State
 from engine.host.cpuset_group import remove
 from engine.host.machine import read_machine
+from engine.host.oom import oom_kills
 from engine.host.paths import Paths
 from engine.host.ports import listening_ports
 from engine.host.process import boot_id
 from engine.host.root import HostRoot
-from engine.service.endings import exit_code, sweep
+from engine.service.endings import end_of, sweep
 from engine.service.follower import Follower
 from engine.service.journal import Running
 from engine.service.launcher import LaunchOrder, launch
 from engine.service.ledger import Ledger
-from engine.service.logs import last_line
 from engine.service.managed import Managed
 from engine.service.orders import Surroundings, order_of
 from engine.service.processes import kill_leftovers, lives, signal_group
@@ -186,6 +186,7 @@ class Supervisor:
         def shim_ended() -> None:
             self._shim_ended(managed, mark)
 
+        managed.oom_kills = oom_kills(self.root, launched.pid)
         try:
             self._follower.follow(launched.pid, launched.started_ticks, ended)
             self._follower.follow(launched.shim_pid, launched.shim_ticks, shim_ended)
@@ -344,11 +345,12 @@ class Supervisor:
         self.changed.set()
 
     async def _collect(self, managed: Managed, mark: str) -> None:
-        """The engine's main process has ended: learn its exit code from the shim."""
-        code = await exit_code(self.root, managed)
-        words = await asyncio.to_thread(last_line, managed.folder)
+        """The engine's main process has ended: learn how from the shim, and why."""
+        end = await end_of(self.root, managed)
         if managed.mark == mark:
-            self.feed(managed, Exited(code, words))
+            self.feed(managed, end.exited)
+            if end.said and managed.life.state in (State.FAILED, State.BACKOFF):
+                self.tell(f"{managed.name}: its last line was: {end.said}")
 
     async def _sweep(self, managed: Managed) -> None:
         """Nothing of the instance may be left: no process, and nobody on its port."""
