@@ -1,24 +1,28 @@
-"""The near end of the door: Control over the service's socket, which it starts when needed."""
+"""The near end of the door: Control over the service's socket, which it starts when needed.
+
+On this machine every call is a connection of its own. To another host a link is a whole ssh, so
+those are kept and used again: one call at a time on each.
+"""
 
 import asyncio
 import contextlib
 import os
-import socket
-import struct
-import subprocess
-import sys
-import time
+import platform
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
+from engine import __version__
 from engine.control import (
     AnswerEnd,
     AnswerPiece,
+    ApplyLayout,
     Change,
     HeldLayout,
+    HeldWish,
     LogLines,
     Offer,
     Verification,
@@ -28,22 +32,28 @@ from engine.core.errors import ControlError, ServiceUnreachable
 from engine.core.status import Snapshot
 from engine.core.topology import Machine
 from engine.host.paths import Paths
-from engine.wire import LIMIT_BYTES, PROTOCOL, Done, Hello, Line, Request, pack, unpack
+from engine.reach import Link, Reach, open_link, without_reach
+from engine.starting import answers, require_own, start_service
+from engine.wire import HOME, LIMIT_BYTES, PROTOCOL, Done, Hello, Line, Request, pack, unpack
 
-START_WITHIN_S = 15.0
-ALREADY = 75
-"""The exit code of a service that found another one (EX_TEMPFAIL)."""
 _ANSWER_WITHIN_S = 60.0
 _REPAIR_WITHIN_S = 3600.0
 
 T = TypeVar("T")
 
 
-class ServiceClient:
-    """Control over the service's socket; every call is a connection of its own."""
+class AnotherVersion(ServiceUnreachable):
+    """The service speaks another protocol than this side."""
 
-    def __init__(self, paths: Paths) -> None:
+
+class ServiceClient:
+    """Control over the service's socket."""
+
+    def __init__(self, paths: Paths, reach: Reach | None = None) -> None:
         self._paths = paths
+        self._reach = reach or Reach()
+        self._idle: list[tuple[Link, Hello]] = []
+        self._home = ""
 
     async def machine(self) -> Machine:
         """The machine's facts as the service reads them now."""
@@ -55,12 +65,19 @@ class ServiceClient:
 
     async def snapshots(self) -> AsyncIterator[Snapshot]:
         """Snapshots as they are taken; ends when the service goes away."""
-        async with self._call("snapshots", {}) as reader:
-            while line := await _line(reader):
-                yield unpack(line, Snapshot)
+        async with self._call("snapshots", {}) as call:
+            while line := await call.line():
+                yield call.read(line, Snapshot)
 
     async def offer(self, change: Change) -> Offer:
-        """What the change would do; nothing happens yet."""
+        """What the change would do; nothing happens yet.
+
+        A layout from this machine has no folder on another one: its relative paths then begin at
+        the home of the service's user, as those of scp do.
+        """
+        if self._reach.host and isinstance(change, ApplyLayout):
+            name = f"{Path(change.name).name} (sent from {platform.node()})"
+            change = replace(change, name=name, base=HOME)
         arguments = {"kind": type(change).__name__, "change": to_builtins(change)}
         return await self._one("offer", arguments, Offer)
 
@@ -75,7 +92,8 @@ class ServiceClient:
 
     async def layout(self) -> HeldLayout:
         """What is wished now, to be saved as a layout file."""
-        return await self._one("layout", {}, HeldLayout)
+        held = await self._one("layout", {}, HeldLayout)
+        return _from_elsewhere(held, self._home) if self._reach.host else held
 
     async def log(self, name: str, *, offset: int = -1, limit_bytes: int = 65536) -> LogLines:
         """A piece of an instance's log."""
@@ -87,69 +105,151 @@ class ServiceClient:
     ) -> AsyncIterator[AnswerPiece | AnswerEnd]:
         """One chat prompt, streamed; closing the iterator aborts it at the engine."""
         arguments = {"name": name, "prompt": prompt, "max_tokens": max_tokens}
-        async with self._call("ask", arguments) as reader:
-            while line := await _line(reader):
+        async with self._call("ask", arguments) as call:
+            while line := await call.line():
                 if msgspec.json.decode(line, type=Line).kind == AnswerPiece.__name__:
-                    yield unpack(line, AnswerPiece)
-                else:
-                    yield unpack(line, AnswerEnd)
+                    yield call.read(line, AnswerPiece)
+                    continue
+                end = call.read(line, AnswerEnd)
+                call.is_over = True
+                yield end
+                return
 
     async def stop_service(self) -> None:
         """End the service; engines go on."""
         await self._one("stop_service", {}, Done)
 
     async def aclose(self) -> None:
-        """Nothing is held between calls."""
+        """Let go of the links that are kept between calls."""
+        idle, self._idle = self._idle, []
+        for link, _ in idle:
+            await link.close()
 
     async def _one(
         self,
-        call: str,
+        name: str,
         arguments: dict[str, Any],
         kind: type[T],
         *,
         within_s: float = _ANSWER_WITHIN_S,
     ) -> T:
         try:
-            async with asyncio.timeout(within_s), self._call(call, arguments) as reader:
-                line = await _line(reader)
+            async with asyncio.timeout(within_s), self._call(name, arguments) as call:
+                line = await call.line()
+                if not line:
+                    raise _unreachable("it closed the connection without an answer")
+                try:
+                    return call.read(line, kind)
+                finally:
+                    call.is_over = True
         except TimeoutError:
             raise _unreachable(f"it did not answer within {within_s:g} s") from None
-        if not line:
-            raise _unreachable("it closed the connection without an answer")
-        try:
-            return unpack(line, kind)
-        except msgspec.DecodeError as error:
-            raise _unreachable(f"its answer cannot be read: {error}") from None
 
     @contextlib.asynccontextmanager
-    async def _call(
-        self, call: str, arguments: dict[str, Any]
-    ) -> AsyncIterator[asyncio.StreamReader]:
+    async def _call(self, name: str, arguments: dict[str, Any]) -> AsyncIterator["_Call"]:
+        link, hello = await self._link()
+        call = _Call(link, hello, self._reach)
         try:
-            reader, writer = await asyncio.open_unix_connection(
-                self._paths.socket, limit=LIMIT_BYTES
-            )
+            link.writer.write(pack(Request(name, arguments)))
+            await link.writer.drain()
+            yield call
+        except (OSError, msgspec.DecodeError) as error:
+            if isinstance(error, msgspec.DecodeError):
+                raise _unreadable(hello, str(error)) from None
+            raise await call.lost(str(error) or type(error).__name__) from None
+        finally:
+            if call.is_over and self._reach.host and not link.is_dead:
+                self._idle.append((link, hello))
+            else:
+                await link.close()
+
+    async def _link(self) -> tuple[Link, Hello]:
+        """One that is free, or a new one on which both sides have said who they are."""
+        while self._idle:
+            link, hello = self._idle.pop()
+            if not link.is_dead:
+                return link, hello
+            await link.close()
+        link = await self._open()
+        try:
+            hello = await self._greeted(link)
+            ours = Hello(PROTOCOL, __version__, readonly=self._reach.readonly)
+            link.writer.write(pack(ours))
+        except BaseException:
+            await link.close()
+            raise
+        return link, hello
+
+    async def _open(self) -> Link:
+        if self._reach.host:
+            return await open_link(self._reach)
+        try:
+            link = Link(*await asyncio.open_unix_connection(self._paths.socket, limit=LIMIT_BYTES))
         except OSError as error:
             raise _unreachable(error.strerror or str(error)) from None
         try:
-            _require_own(writer)
-            hello = unpack(await _line(reader), Hello)
-            if hello.protocol != PROTOCOL:
-                raise ServiceUnreachable(
-                    what="The service speaks another protocol",
-                    why=f"it is slotdeck {hello.version}, protocol {hello.protocol}; "
-                    f"this side speaks {PROTOCOL}",
-                    do="Restart the service: `slotdeck service stop`; engines go on",
-                )
-            writer.write(pack(Request(call, arguments)))
-            await writer.drain()
-            yield reader
-        except (OSError, msgspec.DecodeError) as error:
-            raise _unreachable(str(error) or type(error).__name__) from None
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            require_own(link.writer)
+        except BaseException:
+            await link.close()
+            raise
+        return link
+
+    async def _greeted(self, link: Link) -> Hello:
+        try:
+            line = await _line(link.reader)
+        except OSError:
+            line = b""
+        if not line and self._reach.host:
+            raise await link.why_ended(self._reach, began=False)
+        if not line:
+            raise _unreachable("it closed the connection without a word")
+        try:
+            hello = unpack(line, Hello)
+        except msgspec.DecodeError:
+            who = self._reach.host or "The service"
+            raise ServiceUnreachable(
+                what=f"{who} does not answer as slotdeck does",
+                why=f"it began with {shown(line)}",
+                do="Have its shell print nothing when no terminal is there (~/.bashrc)"
+                if self._reach.host
+                else f"End what serves {self._paths.socket}",
+            ) from None
+        if hello.protocol != PROTOCOL:
+            raise _another_version(hello, self._reach)
+        self._home = hello.home
+        return hello
+
+
+class _Call:
+    """One request on its link, and the lines that answer it."""
+
+    def __init__(self, link: Link, hello: Hello, reach: Reach) -> None:
+        self._link, self._hello, self._reach = link, hello, reach
+        self.is_over = False
+        """The last line was read: the link is free again."""
+
+    async def line(self) -> bytes:
+        """The next line; empty where the service has ended, an error where the link was cut."""
+        line = await _line(self._link.reader)
+        if not line and self._reach.host:
+            raise await self._link.why_ended(self._reach, began=True)
+        return line
+
+    def read(self, line: bytes, kind: type[T]) -> T:
+        """The value. Raises ControlError for a `Failure` and for what cannot be read."""
+        try:
+            return unpack(line, kind)
+        except msgspec.DecodeError as error:
+            raise _unreadable(self._hello, str(error)) from None
+        except ControlError:
+            self.is_over = True
+            raise
+
+    async def lost(self, why: str) -> ControlError:
+        """The words for a link that broke while it was used."""
+        if self._reach.host:
+            return await self._link.why_ended(self._reach, began=True)
+        return _unreachable(why)
 
 
 async def connect(
@@ -157,100 +257,29 @@ async def connect(
     start: bool = True,
     paths: Paths | None = None,
     environment: Mapping[str, str] | None = None,
+    reach: Reach | None = None,
 ) -> ServiceClient:
     """A client of this user's service, which is started when there is none.
 
-    With `start=False` a missing service raises ServiceUnreachable.
+    With `start=False` a missing service raises ServiceUnreachable. On another host it is always
+    started; what fails there raises HostUnreachable.
     """
     if environment is None:
         environment = dict(os.environ)  # noqa: TID251 - the entry for both faces
+    elif reach is None:
+        reach = Reach.of(environment)
     paths = paths or Paths.of(environment)
-    client = ServiceClient(paths)
-    if await _answers(paths):
+    client = ServiceClient(paths, reach)
+    if reach is not None and reach.host:
+        await client.snapshot()  # the link is kept; its errors are told now
+        return client
+    environment = without_reach(environment)
+    if await answers(paths):
         return client
     if not start:
         raise _unreachable("no service runs")
-    paths.prepare()
-    process = _spawn(paths, environment)
-    deadline = time.monotonic() + START_WITHIN_S
-    while time.monotonic() < deadline:
-        if await _answers(paths):
-            # It outlives us; nobody is to wait for it or to warn that it still runs.
-            process.returncode = 0 if process.returncode is None else process.returncode
-            return client
-        ended = process.poll()
-        if ended == ALREADY:
-            # Another one starts just now, or ends: then it is our turn.
-            await asyncio.sleep(0.1)
-            process = _spawn(paths, environment)
-        elif ended is not None:
-            break
-        await asyncio.sleep(0.02)
-    process.returncode = 0 if process.returncode is None else process.returncode
-    raise ServiceUnreachable(
-        what="The service could not be started",
-        why=_last_words(paths.service_log) or f"it did not answer within {START_WITHIN_S:g} s",
-        do=f"Read {paths.service_log}",
-    )
-
-
-async def _answers(paths: Paths) -> bool:
-    try:
-        reader, writer = await asyncio.open_unix_connection(paths.socket)
-    except OSError:
-        return False
-    try:
-        _require_own(writer)
-        return bool(await asyncio.wait_for(reader.readline(), 5.0))
-    except (OSError, TimeoutError):
-        return False
-    finally:
-        writer.close()
-
-
-def _require_own(writer: asyncio.StreamWriter) -> None:
-    """Whoever serves the socket is this user: in a shared folder it might be anybody."""
-    credentials = writer.get_extra_info("socket").getsockopt(
-        socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
-    )
-    _, uid, _ = struct.unpack("3i", credentials)
-    if uid != os.getuid():
-        raise ServiceUnreachable(
-            what="The service is not yours",
-            why=f"the user with id {uid} serves its socket",
-            do="Set XDG_RUNTIME_DIR to a folder of your own",
-        )
-
-
-def _spawn(paths: Paths, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    try:
-        # Kept small: the service says little, and only what went wrong.
-        too_long = paths.service_log.exists() and paths.service_log.stat().st_size > 1 << 20
-        with paths.service_log.open("wb" if too_long else "ab") as log:
-            paths.service_log.chmod(0o600)
-            return subprocess.Popen(
-                [sys.executable, "-P", "-m", "engine.service"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                env=dict(environment),
-                start_new_session=True,
-            )
-    except OSError as error:
-        raise ServiceUnreachable(
-            what="The service could not be started",
-            why=f"{paths.service_log}: {error.strerror or error}",
-            do="Free some disk space, or set XDG_STATE_HOME to a folder that can be written",
-        ) from None
-
-
-def _last_words(log: Path) -> str:
-    try:
-        lines = log.read_text(errors="replace").strip().splitlines()
-    except OSError:
-        return ""
-    return lines[-1] if lines else ""
+    await start_service(paths, environment)
+    return client
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:
@@ -268,3 +297,58 @@ def _unreachable(why: str) -> ControlError:
         why=why,
         do="Any `slotdeck up` or the panel starts it again; engines go on without it",
     )
+
+
+def _unreadable(theirs: Hello, why: str) -> ControlError:
+    return ServiceUnreachable(
+        what="The service's answer cannot be read",
+        why=f"{why}; the service is {theirs}, this side {Hello(PROTOCOL, __version__)}",
+        do="Use the same version on both sides: `slotdeck service stop`, then try again; "
+        "engines go on",
+    )
+
+
+def _another_version(theirs: Hello, reach: Reach) -> ControlError:
+    stop = f"ssh {reach.host} {reach.slotdeck}" if reach.host else "slotdeck"
+    stop = f"`{stop} service stop`; engines go on, and the next service takes them over"
+    newer = theirs.protocol > PROTOCOL
+    return AnotherVersion(
+        what=f"The service is {'a newer' if newer else 'an older'} slotdeck than this side",
+        why=f"the service is {theirs}, this side {Hello(PROTOCOL, __version__)}",
+        do=f"Use slotdeck {theirs.version} here (after an upgrade: open the panel anew), or end "
+        f"that service: {stop}"
+        if newer
+        else f"End the old service: {stop}",
+    )
+
+
+def shown(line: bytes) -> str:
+    """Some foreign output as words that may be printed."""
+    text = line[:80].decode(errors="replace").strip()
+    return repr(text if text.isprintable() else ascii(text)[1:-1])
+
+
+def _from_elsewhere(held: HeldLayout, home: str) -> HeldLayout:
+    """A layout of another machine, to be saved on this one and sent there again.
+
+    Relative paths that did not begin at the home there are made absolute; the file that it came
+    from is not on this machine.
+    """
+    wishes = []
+    for one in held.wishes:
+        wish = one.wish
+        if one.base and one.base != home:
+            model, command = wish.model, wish.command
+            # owner/name may be a hub's as well as a folder's: it stays as it was written.
+            if (
+                model
+                and model[0] not in "/~"
+                and ":" not in model
+                and (model.startswith(".") or model.count("/") != 1)
+            ):
+                model = str(Path(one.base, model))
+            if command and "/" in command[0] and command[0][0] not in "/~":
+                command = (str(Path(one.base, command[0])), *command[1:])
+            wish = msgspec.structs.replace(wish, model=model, command=command)
+        wishes.append(HeldWish(wish, ""))
+    return replace(held, wishes=tuple(wishes), path="")

@@ -1,7 +1,9 @@
-"""The lines that a client and the service exchange: one connection, one call, JSON lines.
+"""The lines that a client and the service exchange: JSON lines, one call after the other.
 
-The service speaks first (`Hello`), the client sends one `Request`, the service answers with
-values, one a line, and closes. A `Failure` instead of a value ends the call.
+Both sides begin with `Hello`, the service first. The client then sends a `Request`, and the
+service answers with values, one a line: one value for most calls, pieces up to an `AnswerEnd` for
+a prompt, and snapshots until somebody leaves. A `Failure` instead of a value ends the call. The
+connection stays for the next one.
 """
 
 from dataclasses import dataclass, field
@@ -12,19 +14,30 @@ import msgspec
 from engine.core.codec import decode, to_builtins
 from engine.core.errors import ControlError
 
-PROTOCOL = 1
+PROTOCOL = 2
+"""Raised whenever an older side would misunderstand."""
 LIMIT_BYTES = 16 << 20
 """No line is longer."""
+HOME = "~"
+"""As the base of a layout that was sent from another machine: the home of the service's user."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Who serves."""
+    """Who speaks. Later versions only add fields, so that any two can tell their versions."""
 
     protocol: int
     version: str
+    name: str = "slotdeck"
+    readonly: bool = False
+    """A client's promise to change nothing, which the service holds it to."""
+    home: str = ""
+    """Of the service's user."""
+
+    def __str__(self) -> str:
+        return f"slotdeck {self.version} (protocol {self.protocol})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from engine.client import connect
 from engine.core.errors import ServiceUnreachable
 from engine.host.paths import Paths
+from engine.starting import end_service
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +26,15 @@ async def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     except ServiceUnreachable:
         print("No service runs.")
         return 0
-    snapshot = await client.snapshot()
+    try:
+        snapshot = await client.snapshot()
+    except ServiceUnreachable as error:
+        if asked.what != "stop":
+            raise
+        # One that cannot be understood is the very one that has to be ended.
+        end_service(paths)
+        print(f"stopped the service; its engines go on ({error.what}: {error.why})")
+        return 0
     running = [one.name for one in snapshot.instances if one.pid]
     if asked.what == "stop":
         await client.stop_service()

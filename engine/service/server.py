@@ -4,17 +4,16 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
-import struct
 import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import msgspec
 
 from engine import __version__
-from engine.control import AnswerEnd, AnswerPiece, Change
+from engine.control import AnswerEnd, AnswerPiece, ApplyLayout, Change
 from engine.core.errors import ControlError
 from engine.core.lifecycle import Policy
 from engine.core.status import InstanceStatus, Snapshot
@@ -23,6 +22,14 @@ from engine.host.machine import read_machine
 from engine.host.paths import Paths
 from engine.service.adoption import adopt
 from engine.service.answers import answer
+from engine.service.connection import (
+    ClientGone,
+    Gone,
+    converse,
+    refuse_strangers,
+    send,
+    send_failure,
+)
 from engine.service.loads import Loads
 from engine.service.logs import read_log
 from engine.service.managed import known
@@ -32,7 +39,7 @@ from engine.service.orders import Surroundings
 from engine.service.sampler import Sample, Sampler
 from engine.service.snapshots import snapshot, subjects
 from engine.service.supervisor import Supervisor
-from engine.wire import LIMIT_BYTES, PROTOCOL, Done, Failure, Hello, Request, pack, unpack
+from engine.wire import HOME, LIMIT_BYTES, Done, Request
 
 TICK_S = 0.25
 QUIET_TICK_S = 1.0
@@ -42,7 +49,6 @@ UNWATCHED_EVERY_S = 5.0
 IDLE_EXIT_S = 60.0
 CONNECTIONS = 64
 """Enough for anybody, and far from the limit of open files."""
-_SLOW_CLIENT_S = 10.0
 
 
 class Service:
@@ -178,70 +184,60 @@ class Service:
     def _instances(self) -> tuple[InstanceStatus, ...]:
         return self._snapshot.instances if self._snapshot else ()
 
-    # One connection is one call
+    # Connections and their calls
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
         try:
-            _refuse_strangers(writer)
+            refuse_strangers(writer)
             if self._connections > CONNECTIONS:
-                raise ControlError(
+                busy = ControlError(
                     what="The service is busy",
                     why=f"{CONNECTIONS} clients are connected",
                     do="Close some of them",
                 )
-            writer.write(pack(Hello(PROTOCOL, __version__)))
-            line = await asyncio.wait_for(reader.readuntil(b"\n"), _SLOW_CLIENT_S)
-            request = unpack(line, Request)
-            gone = asyncio.get_running_loop().create_task(_until_gone(reader))
-            try:
-                await self._answer(request, writer, gone)
-            finally:
-                gone.cancel()
-        except ControlError as error:
-            await _send_failure(writer, error)
-        except (msgspec.DecodeError, asyncio.LimitOverrunError) as error:
-            await _send_failure(writer, _not_understood(error))
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, _ClientGone):
-            pass  # a client that left or stalled harms only itself
-        except Exception as error:  # noqa: BLE001 - one call's bug must not become silence
-            self._supervisor.tell(f"slotdeck has a bug: {error!r}", "error")
-            await _send_failure(writer, _bug(error))
+                await send_failure(writer, busy)
+                return
+            await converse(reader, writer, self._answer, self._tell_bug)
+        except ClientGone:
+            pass
         finally:
             self._connections -= 1
             writer.close()
             with contextlib.suppress(OSError, asyncio.CancelledError):
                 await writer.wait_closed()
 
-    async def _answer(
-        self, request: Request, writer: asyncio.StreamWriter, gone: "asyncio.Task[None]"
-    ) -> None:
+    def _tell_bug(self, error: Exception) -> None:
+        self._supervisor.tell(f"slotdeck has a bug: {error!r}", "error")
+
+    async def _answer(self, request: Request, writer: asyncio.StreamWriter, gone: Gone) -> None:
         match request.call:
             case "machine":
-                await _send(writer, await self._read_machine())
+                await send(writer, await self._read_machine())
             case "snapshots":
                 await self._stream_snapshots(writer, gone)
+                raise ClientGone  # its end is the end of the stream
             case "snapshot":
                 await self._publish()  # as it is now: whoever has just applied looks at once
-                await _send(writer, self._snapshot)
+                await send(writer, self._snapshot)
             case "offer":
                 change, machine = _change(request), await self._read_machine()
-                await _send(writer, self._offers.offer(change, machine))
+                await send(writer, self._offers.offer(change, machine))
             case "apply":
                 machine = await self._read_machine()
                 await self._offers.apply(str(request.arguments.get("id")), machine)
-                await _send(writer, Done())
+                await send(writer, Done())
             case "verify":
                 look = msgspec.convert(request.arguments, _VerifyArguments)
                 verified = verify_named(self._supervisor, look.names, repair=look.repair)
-                await _send(writer, await verified)
+                await send(writer, await verified)
             case "layout":
-                await _send(writer, self._offers.layout())
+                await send(writer, self._offers.layout())
             case "log":
                 name = str(request.arguments.get("name"))
                 folder = known(self._supervisor.managed, name).folder
                 arguments = msgspec.convert(request.arguments, _LogArguments)
-                await _send(
+                await send(
                     writer,
                     await asyncio.to_thread(
                         read_log,
@@ -256,7 +252,7 @@ class Service:
                 pieces = answer(asked, ask.prompt, ask.max_tokens)
                 await _relay(writer, pieces, gone)
             case "stop_service":
-                await _send(writer, Done())
+                await send(writer, Done())
                 self._stop.set()
             case other:
                 raise ControlError(
@@ -265,9 +261,7 @@ class Service:
                     do="Use the same version on both sides, or restart the service",
                 )
 
-    async def _stream_snapshots(
-        self, writer: asyncio.StreamWriter, gone: "asyncio.Task[None]"
-    ) -> None:
+    async def _stream_snapshots(self, writer: asyncio.StreamWriter, gone: Gone) -> None:
         self._watchers += 1
         self._supervisor.changed.set()
         await self._publish()
@@ -277,17 +271,13 @@ class Service:
                 if self._snapshot is not None and self._snapshot is not sent:
                     # Whatever came while a slow client drained is skipped, never queued.
                     sent = self._snapshot
-                    await _send(writer, sent)
+                    await send(writer, sent)
                     continue
                 async with self._arrived:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._arrived.wait(), 1.0)
         finally:
             self._watchers -= 1
-
-
-class _ClientGone(Exception):
-    pass
 
 
 class _LogArguments(msgspec.Struct):
@@ -306,27 +296,22 @@ class _AskArguments(msgspec.Struct):
     max_tokens: int = 128
 
 
-async def _send(writer: asyncio.StreamWriter, value: object) -> None:
-    writer.write(pack(value))
-    await asyncio.wait_for(writer.drain(), _SLOW_CLIENT_S)
-
-
 async def _relay(
     writer: asyncio.StreamWriter,
     pieces: AsyncIterator[AnswerPiece | AnswerEnd],
-    gone: "asyncio.Task[None]",
+    gone: Gone,
 ) -> None:
     """Pass pieces on; a client that leaves ends the request at the engine."""
 
     async def pump() -> None:
         async for piece in pieces:
-            await _send(writer, piece)
+            await send(writer, piece)
 
     pumping = asyncio.get_running_loop().create_task(pump())
     try:
         await asyncio.wait([pumping, gone], return_when=asyncio.FIRST_COMPLETED)
         if not pumping.done():
-            raise _ClientGone
+            raise ClientGone
         pumping.result()
     finally:
         pumping.cancel()
@@ -339,35 +324,9 @@ def _change(request: Request) -> Change:
     if kind is None:
         raise msgspec.ValidationError("unknown kind of change")
     change: Change = msgspec.convert(request.arguments.get("change"), kind)
+    if isinstance(change, ApplyLayout) and change.base == HOME:
+        return replace(change, base=str(Path(HOME).expanduser()))
     return change
-
-
-async def _until_gone(reader: asyncio.StreamReader) -> None:
-    """Return when the client has left; what it sends after its request is dropped."""
-    with contextlib.suppress(OSError):
-        while await reader.read(1 << 16):
-            pass
-
-
-async def _send_failure(writer: asyncio.StreamWriter, error: ControlError) -> None:
-    with contextlib.suppress(OSError, TimeoutError):
-        await _send(writer, Failure(type(error).__name__, error.what, error.why, error.do))
-
-
-def _not_understood(error: Exception) -> ControlError:
-    return ControlError(
-        what="The service did not understand the request",
-        why=str(error),
-        do="Use the same version on both sides, or restart the service",
-    )
-
-
-def _bug(error: Exception) -> ControlError:
-    return ControlError(
-        what="slotdeck has a bug",
-        why=repr(error),
-        do="Please report it; engines go on",
-    )
 
 
 def _inode(path: Path) -> int | None:
@@ -375,12 +334,3 @@ def _inode(path: Path) -> int | None:
         return path.stat().st_ino
     except OSError:
         return None
-
-
-def _refuse_strangers(writer: asyncio.StreamWriter) -> None:
-    """Only this user's processes may speak to us (SO_PEERCRED, unix(7))."""
-    peer = writer.get_extra_info("socket")
-    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, uid, _ = struct.unpack("3i", credentials)
-    if uid != os.getuid():
-        raise _ClientGone

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.client import connect
 from engine.core.errors import ControlError, ServiceUnreachable
-from engine.wire import LIMIT_BYTES, PROTOCOL
+from engine.wire import LIMIT_BYTES, PROTOCOL, Hello, pack
 from tests.processes import Home, eventually_async, fds_of
 
 
@@ -111,12 +110,16 @@ async def test_a_service_of_another_user_is_not_talked_to(home: Home) -> None:
     await serving.communicate()
 
 
+HELLO = pack(Hello(PROTOCOL, "test"))
+
+
 async def call(home: Home, line: bytes) -> bytes:
-    """Hello dropped: what the service says to a line, until it closes."""
+    """Hello dropped: what the service says to a line from a client that then says no more."""
     reader, writer = await asyncio.open_unix_connection(home.paths.socket, limit=LIMIT_BYTES)
     await reader.readline()
     with contextlib.suppress(OSError):
-        writer.write(line)
+        writer.write(HELLO + line)
+        writer.write_eof()
         await writer.drain()
     answer = b""
     with contextlib.suppress(OSError):
@@ -134,6 +137,7 @@ async def test_garbage_gets_an_answer_and_harms_nobody(home: Home) -> None:
         b'{"kind": "Request", "value": {"call": "offer", "arguments": {"kind": "Nothing"}}}\n',
         b'{"kind": "Request", "value": {"call": "log", "arguments": {"name": []}}}\n',
         b'{"kind": "Request", "value": {"call": "dance"}}\n',
+        b'{"kind": "Dance", "value": {}}\n',
         b"\xff\xfe\n",
     ):
         failure = json.loads(await call(home, line))
@@ -148,7 +152,8 @@ async def test_a_client_that_never_reads_holds_up_nobody(home: Home) -> None:
     client = await home.connect()
     pid = await home.service_pid()
     with contextlib.ExitStack() as stack:
-        for line in (b'{"kind": "Request", "value": {"call": "snapshots"}}\n', b'{"half', b""):
+        watch = b'{"kind": "Request", "value": {"call": "snapshots"}}\n'
+        for line in (HELLO + watch, b'{"half', b"", HELLO):
             for _ in range(3):
                 deaf = stack.enter_context(socket.socket(socket.AF_UNIX))
                 deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
@@ -175,19 +180,3 @@ async def test_too_many_clients_are_told(home: Home) -> None:
             await client.snapshot()
             return
         await asyncio.sleep(0.05)
-
-
-async def test_another_protocol_is_named(home: Home) -> None:
-    home.paths.prepare()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        hello = {"protocol": PROTOCOL + 1, "version": "9.9"}
-        writer.write(json.dumps({"kind": "Hello", "value": hello}).encode() + b"\n")
-        await reader.read()
-        writer.close()
-
-    server = await asyncio.start_unix_server(serve, home.paths.socket)
-    client = await connect(environment=home.environment)
-    with pytest.raises(ServiceUnreachable, match=r"it is slotdeck 9\.9, protocol 2; this side"):
-        await client.snapshot()
-    server.close()
