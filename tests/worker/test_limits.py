@@ -160,3 +160,25 @@ def test_it_measures_itself_without_a_port(model: Path, tmp_path: Path) -> None:
     )
     assert code == 2
     assert "the context is 16 tokens" in message
+
+
+def test_a_model_that_the_lean_path_does_not_know_runs_by_transformers(tmp_path: Path) -> None:
+    """Its activation is another; INT8 layers are multiplied as on the lean path."""
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 300}
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], **sizes, **heads}
+    text = json.dumps({**config, "hidden_act": "gelu", "max_position_embeddings": 64})
+    (tmp_path / "config.json").write_text(text)
+    started = start_worker(tmp_path, "--load-format", "dummy", "--weight-only", "int8")
+    try:
+        (shown,) = started.get("/v1/models")[1]["data"]
+        assert shown["execution"]["path"] == "transformers"
+        assert "its activation is gelu" in shown["execution"]["why"]
+        fields = {"prompt": [list(range(20)), [5]], "max_tokens": 5, "temperature": 0}
+        status, made = started.post(TEXT, {**fields, "ignore_eos": True})
+        assert status == 200
+        assert made["usage"]["completion_tokens"] == 10
+    finally:
+        started.process.terminate()
+        _, log = started.process.communicate(timeout=60)
+    assert "runs by the transformers path, because its activation is gelu" in log
