@@ -17,6 +17,9 @@ import threading
 import time
 from pathlib import Path
 
+BEGAN = time.monotonic()
+"""Of the machine's clock, the same in every process."""
+
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
@@ -29,6 +32,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--fork-child", action="store_true")
     parser.add_argument("--double-fork", action="store_true", help="an escapee that goes on")
     parser.add_argument("--hold-port", action="store_true", help="the escapee listens as well")
+    parser.add_argument("--give-port-away", action="store_true", help="to one that is not ours")
+    parser.add_argument("--titled-child", action="store_true", help="a title over its environment")
     parser.add_argument("--flood-bytes", type=int, default=0)
     parser.add_argument("--flood-when-asked", action="store_true", help="GET /flood floods again")
     parser.add_argument("--die-on-start", metavar="MESSAGE")
@@ -39,6 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--metrics", type=Path, help="a file served as /metrics, read each time")
     parser.add_argument("--busy", action="store_true", help="one thread spins")
     parser.add_argument("--touch-mib", type=int, default=0, help="memory to have and to touch")
+    parser.add_argument("--write-stamp", type=Path, help="file that gets when it began")
     parser.add_argument("--write-fds", type=Path, help="file that gets our open descriptors")
     return parser.parse_args()
 
@@ -175,6 +181,28 @@ def escape(listener: int | None) -> None:
     subprocess.run([sys.executable, "-S", "-c", launch], check=True, pass_fds=held)
 
 
+def give_away(listener: socket.socket) -> None:
+    """Another program, without our mark and in a session of its own, that holds the port."""
+    held = (listener.fileno(),)
+    folders = {"XDG_STATE_HOME": os.environ.get("XDG_STATE_HOME", "")}  # noqa: TID251
+    words = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
+    launch = (
+        "import subprocess; "
+        f"subprocess.Popen({words!r}, start_new_session=True, pass_fds={held!r}, env={folders!r})"
+    )
+    subprocess.run([sys.executable, "-S", "-c", launch], check=True, pass_fds=held)
+
+
+TITLED = """
+import ctypes, pathlib, time
+fields = pathlib.Path("/proc/self/stat").read_text().rpartition(") ")[2].split()
+first, last = int(fields[47]), int(fields[48])
+ctypes.memset(first, 0, last - first)
+time.sleep(600)
+"""
+"""As setproctitle does: what /proc shows as the environment is written over."""
+
+
 def go(where: dict[str, object]) -> dict[str, object]:
     """Leave the place: `cpus` for its threads, `node` for its pages, by migrate_pages(2); or have
     `mib` more memory, or `lock` all of it.
@@ -236,6 +264,10 @@ def spin() -> None:
 
 def prepare(options: argparse.Namespace) -> socket.socket:
     """Everything before the first connection."""
+    if options.write_stamp is not None:
+        new = options.write_stamp.with_suffix(".new")
+        new.write_text(str(BEGAN))
+        new.replace(options.write_stamp)
     if options.write_fds is not None:
         write_fds(options.write_fds)
     say("fake engine, pid", os.getpid())
@@ -249,6 +281,12 @@ def prepare(options: argparse.Namespace) -> socket.socket:
     if options.fork_child:
         subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
     listener = socket.create_server(("127.0.0.1", options.port))
+    if options.titled_child:
+        child = subprocess.Popen([sys.executable, "-S", "-c", TITLED])
+        while b"SLOTDECK" in Path(f"/proc/{child.pid}/environ").read_bytes():
+            time.sleep(0.01)
+    if options.give_port_away:
+        give_away(listener)
     if options.double_fork:
         escape(listener.fileno() if options.hold_port else None)
     if options.busy:

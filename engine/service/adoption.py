@@ -6,12 +6,13 @@ from dataclasses import replace
 
 from engine.core.lifecycle import Exited, Life, Spawn, Sweep, Terminate
 from engine.core.status import State
-from engine.host.process import boot_id, marks
+from engine.host.process import boot_id
 from engine.host.root import HostRoot
 from engine.service.journal import JournalRow, read_journal
 from engine.service.launcher import ANSWER_WITHIN_S, Launched
 from engine.service.managed import Managed
-from engine.service.processes import MARK, exit_record, kill_start, lives, shims
+from engine.service.orphans import unknown_to
+from engine.service.processes import exit_record, kill_start, lives, shims
 from engine.service.supervisor import Supervisor
 
 
@@ -19,8 +20,9 @@ def adopt(supervisor: Supervisor) -> None:
     """Read the journal and take over every engine of it that still runs."""
     read = read_journal(supervisor.paths.journal)
     if read.problem:
-        supervisor.tell(f"{read.problem}; {_unknown_engines(supervisor.root)}", "error")
+        supervisor.tell(f"{read.problem}; {_unknown_engines(supervisor)}", "error")
     if read.page is None:
+        supervisor.run(_tell_of_orphans(supervisor))
         return
     rebooted = read.page.boot_id != boot_id(supervisor.root)
     if rebooted and read.page.instances:
@@ -41,6 +43,23 @@ def adopt(supervisor: Supervisor) -> None:
         elif managed.running is not None:
             supervisor.carry_out(managed, Sweep())
     supervisor.save()
+    supervisor.run(_tell_of_orphans(supervisor))
+
+
+async def _tell_of_orphans(supervisor: Supervisor) -> None:
+    """What runs of earlier services and belongs to nobody is told; only the user ends it."""
+
+    def known() -> set[str]:
+        return {managed.mark for managed in list(supervisor.managed.values()) if managed.mark}
+
+    found = await asyncio.to_thread(unknown_to, supervisor.root, supervisor.paths, known)
+    if found:
+        named = ", ".join(f"{one.name} (pid {one.pid}, of {one.instance})" for one in found)
+        supervisor.tell(
+            f"left over from earlier, and nobody's any more: {named}; "
+            "`slotdeck service reap` ends that",
+            "warning",
+        )
 
 
 def _managed(supervisor: Supervisor, row: JournalRow) -> Managed:
@@ -117,8 +136,7 @@ async def _from_shim(root: HostRoot, managed: Managed) -> Launched | None:
     return None
 
 
-def _unknown_engines(root: HostRoot) -> str:
-    """Without a journal nobody knows which engines are ours; name those that look like it."""
-    found = marks(root, MARK)
-    pids = ", ".join(map(str, sorted(found)))
+def _unknown_engines(supervisor: Supervisor) -> str:
+    """Without a journal nobody knows what the engines are; name those of our folders."""
+    pids = ", ".join(str(one.pid) for one in unknown_to(supervisor.root, supervisor.paths, set))
     return f"not known any more, but running: pid {pids}" if pids else "no engine runs"

@@ -3,10 +3,15 @@
 import asyncio
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from engine.core.causes import Ended, cause_of
 from engine.core.lifecycle import Exited
+from engine.host.gpu_holders import held_gpus
+from engine.host.machine import read_machine
 from engine.host.oom import out_of_memory
+from engine.host.ports import listeners
+from engine.host.process import open_files, read_all
 from engine.host.root import HostRoot
 from engine.service.logs import last_line, said_since
 from engine.service.managed import Managed
@@ -45,6 +50,31 @@ async def end_of(root: HostRoot, managed: Managed) -> End:
     return End(Exited(code, cause.why, cause.do), said)
 
 
+def still_held(root: HostRoot, managed: Managed, left: tuple[int, ...]) -> str:
+    """What a start holds after its end, in words; empty when nothing of it is left."""
+    found = []
+    placement = managed.at.placement
+    if left:
+        found.append(f"processes of it do not end: {', '.join(map(str, left))}")
+    gpus = read_machine(root).gpus if left and placement.gpus else ()
+    for pid in left if gpus else ():
+        held = held_gpus(root, pid, open_files(root, pid) or {}, gpus)
+        found += [f"GPU {index} is still open in process {pid}" for index in held]
+    inodes = listeners(root).get(placement.port)
+    if managed.running is not None and inodes is not None:
+        holder = _holder(root, {f"socket:[{inode}]" for inode in inodes})
+        found.append(f"{holder} still listens on its port {placement.port}")
+    return "; ".join(found)
+
+
+def _holder(root: HostRoot, sockets: set[str]) -> str:
+    for stat in read_all(root).values():
+        if not sockets.isdisjoint((open_files(root, stat.pid) or {}).values()):
+            name = "".join(char if char.isprintable() else "?" for char in stat.name)
+            return f"{name} (pid {stat.pid})"
+    return "somebody"
+
+
 async def exit_code(root: HostRoot, managed: Managed) -> int | None:
     """What the shim has recorded, or records in a moment; None when it was killed before."""
     folder, mark, launched = managed.folder, managed.mark, managed.launched
@@ -61,7 +91,7 @@ async def exit_code(root: HostRoot, managed: Managed) -> int | None:
         await asyncio.sleep(0.01)
 
 
-async def sweep(root: HostRoot, mark: str) -> tuple[int, tuple[int, ...]]:
+async def sweep(root: HostRoot, mark: str, folder: Path) -> tuple[int, tuple[int, ...]]:
     """Kill what is left of a start; how many there were, and who does not end.
 
     Again and again: a process that forks while it is killed leaves one that was not seen.
@@ -69,8 +99,8 @@ async def sweep(root: HostRoot, mark: str) -> tuple[int, tuple[int, ...]]:
     killed: set[int] = set()
     deadline = time.monotonic() + _SWEPT_WITHIN_S
     while True:
-        killed.update(await asyncio.to_thread(kill_leftovers, root, mark))
-        left = await asyncio.to_thread(leftovers, root, mark)
+        killed.update(await asyncio.to_thread(kill_leftovers, root, mark, folder))
+        left = await asyncio.to_thread(leftovers, root, mark, folder)
         if not left or time.monotonic() > deadline:
             return len(killed), tuple(left)
         await asyncio.sleep(0.05)

@@ -86,20 +86,26 @@ class _Head(msgspec.Struct):
 
 def read_journal(path: Path) -> ReadBack:
     """Read the journal; an unreadable one is put aside under another name, never overwritten."""
+    read = peek_journal(path)
+    return _aside(path, read.problem) if read.problem else read
+
+
+def peek_journal(path: Path) -> ReadBack:
+    """Read the journal and leave it where it is, for whoever is not its writer."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return ReadBack(None)
     except OSError as error:
-        return _aside(path, f"{path} cannot be read ({error.strerror})")
+        return ReadBack(None, f"{path} cannot be read ({error.strerror})")
     try:
         # First the schema alone: another version's rows need not look like ours.
         schema = msgspec.json.decode(data, type=_Head).schema
         if schema != SCHEMA:
-            return _aside(path, f"{path} was written by another version ({schema})")
+            return ReadBack(None, f"{path} was written by another version ({schema})")
         return ReadBack(decode(data, JournalPage))
     except (msgspec.DecodeError, ValueError) as error:
-        return _aside(path, f"{path} is torn or not ours ({error})")
+        return ReadBack(None, f"{path} is torn or not ours ({error})")
 
 
 def _aside(path: Path, problem: str) -> ReadBack:

@@ -19,7 +19,7 @@ from engine.core.status import MemoryBinding
 from engine.host.numa import memory_policy, set_memory_policy
 from engine.host.process import read_stat
 from engine.host.root import HostRoot
-from engine.service.processes import MARK, SHIM_MARK, kill_start
+from engine.service.processes import FOLDER, MARK, SHIM_MARK, kill_start
 
 SHIM = Path(__file__).with_name("shim.py")
 ANSWER_WITHIN_S = 20.0
@@ -107,7 +107,7 @@ def launch(order: LaunchOrder) -> Launched:
 
 def pack_order(order: LaunchOrder, argv: list[str]) -> bytes:
     """What the shim reads: fields ended by NUL, which no argument or variable can hold."""
-    environment = {**order.command.plain_env(), MARK: order.mark}
+    environment = {**order.command.plain_env(), MARK: order.mark, FOLDER: str(order.folder)}
     settings = [f"{name}={value}" for name, value in environment.items()]
     head = [str(order.folder), order.mark, str(LOG_PIECE_BYTES), str(len(argv))]
     return b"\0".join(os.fsencode(word) for word in (*head, *argv, *settings, "end"))

@@ -6,13 +6,16 @@ import json
 import os
 import select
 import signal
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from engine.host.process import family, marked, read_all, read_stat
+from engine.host.process import ProcessStat, family, marked, read_all, read_stat
 from engine.host.root import HostRoot
 
 MARK = "SLOTDECK_INSTANCE"
 """The variable that each process of an instance carries, with a value of its own per start."""
+FOLDER = "SLOTDECK_FOLDER"
+"""Beside the mark: the folder of its log, which tells whose it is where the journal is lost."""
 SHIM_MARK = "SLOTDECK_SHIM"
 """Carried with the same value by its shim, and by the engine until it is executed."""
 
@@ -74,13 +77,41 @@ def signal_group(root: HostRoot, leader: int, started_ticks: int, number: signal
     return True
 
 
-def leftovers(root: HostRoot, mark: str) -> dict[int, int]:
-    """Living processes that carry an instance's mark, and their descendants: pid -> start time.
+def leftovers(root: HostRoot, mark: str, folder: Path | None = None) -> dict[int, int]:
+    """Living processes of a start of an instance: pid -> start time.
 
     The mark is in the environment, so it goes wherever a child goes: other sessions, other
-    parents. A number alone proves nothing once the leader has been collected.
+    parents. But a process that gives itself a title writes it over its environment, as vLLM's
+    workers do (`VLLM::EngineCore`). With the folder of its record they are found by its session.
     """
-    return _found(root, f"{MARK}={mark}") if mark else {}
+    if not mark:
+        return {}
+    processes = read_all(root)
+    carriers = marked(root, processes, f"{MARK}={mark}")
+    session = in_session(processes, exit_record(folder, mark)) if folder else ()
+    return _with_descendants(processes, (*carriers, *session))
+
+
+def in_session(processes: dict[int, ProcessStat], record: Mapping[str, object]) -> tuple[int, ...]:
+    """Who is in the session of an engine, by what its shim has recorded.
+
+    A number alone proves nothing once the leader has been collected: it may be a stranger's by
+    then. But that one's session began after the leader had ended.
+    """
+    leader, started_ticks = record.get("pid"), record.get("started_ticks")
+    ended_ticks = record.get("ended_ticks")
+    if not isinstance(leader, int) or leader <= 0:
+        return ()
+    stat = processes.get(leader)
+    if stat is not None and stat.started_ticks == started_ticks:
+        return (leader,)
+    if not isinstance(ended_ticks, int):
+        return ()
+    return tuple(
+        each.pid
+        for each in processes.values()
+        if each.session == leader and each.started_ticks <= ended_ticks
+    )
 
 
 def shims(root: HostRoot, mark: str) -> dict[int, int]:
@@ -90,13 +121,17 @@ def shims(root: HostRoot, mark: str) -> dict[int, int]:
 
 def _found(root: HostRoot, variable: str) -> dict[int, int]:
     processes = read_all(root)
-    ours = family(processes, marked(root, processes, variable))
+    return _with_descendants(processes, marked(root, processes, variable))
+
+
+def _with_descendants(processes: dict[int, ProcessStat], leaders: Iterable[int]) -> dict[int, int]:
+    ours = family(processes, leaders)
     return {pid: processes[pid].started_ticks for pid in ours if pid != os.getpid()}
 
 
-def kill_leftovers(root: HostRoot, mark: str) -> tuple[int, ...]:
+def kill_leftovers(root: HostRoot, mark: str, folder: Path | None = None) -> tuple[int, ...]:
     """SIGKILL to every living process of an instance; returns whom."""
-    return _kill(root, leftovers(root, mark))
+    return _kill(root, leftovers(root, mark, folder))
 
 
 def kill_start(root: HostRoot, mark: str) -> None:
@@ -118,10 +153,13 @@ def _kill(root: HostRoot, targets: dict[int, int]) -> tuple[int, ...]:
     return tuple(killed)
 
 
-def exit_record(folder: Path, mark: str) -> dict[str, object]:
-    """What the shim wrote about this start of the instance; empty when it wrote nothing."""
+def exit_record(folder: Path, mark: str | None = None) -> dict[str, object]:
+    """What the shim wrote about this start of the instance, or without a mark about the last one;
+    empty when it wrote nothing."""
     try:
         record = json.loads((folder / "exit.json").read_text())
     except (OSError, ValueError):
         return {}
-    return record if isinstance(record, dict) and record.get("mark") == mark else {}
+    if not isinstance(record, dict) or (mark is not None and record.get("mark") != mark):
+        return {}
+    return record

@@ -11,6 +11,7 @@ this process.
 import os
 import select
 import sys
+import time
 
 # `signal` would import enum, and a third of our own memory with it.
 from _signal import (  # type: ignore[import-not-found]
@@ -29,7 +30,8 @@ from _signal import (  # type: ignore[import-not-found]
 
 CHUNK = 1 << 16
 PIPE_CHUNKS = 32
-RECORD_BYTES = 256
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+RECORD_BYTES = 320
 """The exit record is written padded at the start, so a full disk cannot lose it at the end."""
 
 
@@ -168,19 +170,24 @@ def answer(line: str) -> None:
     os.close(nothing)
 
 
-def pump(log: Log, pid: int, output: int, woken: int) -> int:
-    """Carry the engine's output to the log until the engine ends; returns its exit code."""
+def pump(log: Log, pid: int, output: int, woken: int) -> tuple[int, int]:
+    """Carry the engine's output to the log until the engine ends.
+
+    Returns its exit code, and a time in ticks after boot when it had ended but still had its
+    number: whoever is in its session and started before is of its making.
+    """
     poll = select.poll()
     poll.register(output, select.POLLIN)
     poll.register(woken, select.POLLIN)
-    status = None
+    status, ended_ticks = None, 0
     while status is None:
         for file, _ in poll.poll():
             if file == woken:
                 os.read(woken, 512)
+                now = time.clock_gettime(time.CLOCK_BOOTTIME)
                 done, code = os.waitpid(pid, os.WNOHANG)
                 if done:
-                    status = os.waitstatus_to_exitcode(code)
+                    status, ended_ticks = os.waitstatus_to_exitcode(code), int(now * TICKS_PER_S)
                 continue
             try:
                 data = os.read(output, CHUNK)
@@ -197,7 +204,7 @@ def pump(log: Log, pid: int, output: int, woken: int) -> int:
             log.write(data)
     except BlockingIOError:
         pass
-    return status
+    return status, ended_ticks
 
 
 def main() -> int:
@@ -228,9 +235,9 @@ def main() -> int:
         answer(f"error {error.errno or 0} {error.strerror or error}")
         return 1
     answer(f"started {pid} {ticks}")
-    code = pump(log, pid, output, woken)
+    code, ended_ticks = pump(log, pid, output, woken)
     try:  # noqa: SIM105 - contextlib costs memory
-        record.write("ended", f'{running}, "code": {code}')
+        record.write("ended", f'{running}, "code": {code}, "ended_ticks": {ended_ticks}')
     except OSError:
         pass
     return 0

@@ -40,7 +40,7 @@ from engine.host.paths import Paths
 from engine.host.ports import listening_ports
 from engine.host.process import boot_id
 from engine.host.root import HostRoot
-from engine.service.endings import end_of, sweep
+from engine.service.endings import end_of, still_held, sweep
 from engine.service.follower import Follower
 from engine.service.journal import Running
 from engine.service.launcher import LaunchOrder, launch
@@ -235,12 +235,15 @@ class Supervisor:
                             self._signal(managed, signal.SIGTERM)
                         case Kill():
                             self._signal(managed, signal.SIGKILL)
-                            await asyncio.to_thread(kill_leftovers, self.root, managed.mark)
+                            await self._kill_all(managed)
                         case Sweep():
                             await self._sweep(managed)
         finally:
             managed.pending -= 1
             self._forget_if_done(managed)
+
+    async def _kill_all(self, managed: Managed) -> None:
+        await asyncio.to_thread(kill_leftovers, self.root, managed.mark, managed.folder)
 
     def _signal(self, managed: Managed, number: signal.Signals) -> None:
         launched = managed.launched
@@ -259,7 +262,7 @@ class Supervisor:
             why = f"{error.why}. {error.do}"
         except Exception as error:  # noqa: BLE001 - a start that hangs for ever is worse
             why = f"slotdeck has a bug: {error!r}"
-            await sweep(self.root, managed.mark)
+            await sweep(self.root, managed.mark, managed.folder)
         else:
             return
         managed.launched = managed.running = None
@@ -354,18 +357,15 @@ class Supervisor:
 
     async def _sweep(self, managed: Managed) -> None:
         """Nothing of the instance may be left: no process, and nobody on its port."""
-        killed, left = await sweep(self.root, managed.mark)
+        killed, left = await sweep(self.root, managed.mark, managed.folder)
         if managed.running is not None and managed.running.group:
             remove(self.root, managed.running.group)
         if killed:
             many = "1 process" if killed == 1 else f"{killed} processes"
             self.tell(f"{managed.name}: ended {many} that it left behind")
-        if left:
-            pids = ", ".join(map(str, left))
-            self.tell(f"{managed.name}: processes of it do not end: {pids}", "warning")
-        port = managed.at.placement.port
-        if managed.running is not None and port in listening_ports(self.root):
-            self.tell(f"{managed.name}: somebody still listens on its port {port}", "warning")
+        managed.note = await asyncio.to_thread(still_held, self.root, managed, left)
+        if managed.note:
+            self.tell(f"{managed.name}: {managed.note}", "warning")
         managed.running = None
         self.save()
         self.changed.set()
