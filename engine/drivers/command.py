@@ -10,7 +10,7 @@ from engine.drivers.flags import with_args, written
 
 
 class CommandDriver:
-    """`command = ["server", "--port", "{port}"]` with {model} {port} {cpus} {gpus} {tp}."""
+    """`command = ["server", "--port", "{port}"]` with {model} {port} {cpus} {threads} {gpus} {tp}."""
 
     name = "command"
     device: Device = "any"
@@ -45,6 +45,7 @@ class CommandDriver:
             "{model}": order.model,
             "{port}": str(placement.port),
             "{cpus}": str(placement.pus),
+            "{threads}": str(len(placement.pus)),
             "{gpus}": ",".join(map(str, placement.gpus)),
             "{tp}": str(placement.tensor_parallel),
         }

@@ -82,14 +82,22 @@ def test_a_template_is_filled_once_and_word_by_word() -> None:
     wish = Instance(
         name="a",
         engine="command",
-        command=("srv", "{model}:{port}", "--cpus={cpus}", "{gpus}", "{tp}", '{"json": 1}', "{x}"),
+        command=(
+            "srv",
+            "{model}:{port}",
+            "--cpus={cpus}",
+            "{gpus}",
+            "{tp}{threads}",
+            '{"json": 1}',
+            "{x}",
+        ),
         args={"verbose": True},
     )
     command = driver_of("command").command(order(wish, model="{port} $(ls)", gpus=(0, 1)))
     assert command.argv_sources[0] == command.argv_sources[-1] == "layout"
     assert command.argv_sources[1] == "layout, its places filled from the slot"
     assert command.argv == (
-        *("srv", "{port} $(ls):8002", "--cpus=8-11", "0,1", "2", '{"json": 1}', "{x}"),
+        *("srv", "{port} $(ls):8002", "--cpus=8-11", "0,1", "24", '{"json": 1}', "{x}"),
         "--verbose",
     )
 
