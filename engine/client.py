@@ -32,7 +32,8 @@ from engine.core.errors import ControlError, ServiceUnreachable
 from engine.core.status import Snapshot
 from engine.core.topology import Machine
 from engine.host.paths import Paths
-from engine.reach import Link, Reach, open_link, without_reach
+from engine.link import HostUnreachable, Link, open_link
+from engine.reach import Reach, without_reach
 from engine.starting import answers, require_own, start_service
 from engine.wire import HOME, LIMIT_BYTES, PROTOCOL, Done, Hello, Line, Request, pack, unpack
 
@@ -271,7 +272,11 @@ async def connect(
     paths = paths or Paths.of(environment)
     client = ServiceClient(paths, reach)
     if reach is not None and reach.host:
-        await client.snapshot()  # the link is kept; its errors are told now
+        try:
+            await client.snapshot()  # the link is kept for the next call
+        except ServiceUnreachable as error:
+            # Not what callers take for "no service runs, so there is nothing".
+            raise HostUnreachable(what=error.what, why=error.why, do=error.do) from None
         return client
     environment = without_reach(environment)
     if await answers(paths):

@@ -4,13 +4,17 @@ import argparse
 import errno
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Coroutine, Mapping
 from difflib import get_close_matches
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from engine import __version__
 from engine.core.errors import ControlError, UsageError
+
+if TYPE_CHECKING:
+    from engine.reach import Reach
 
 VERBS = {
     "topo": "draw the machine: packages, NUMA nodes, cores, what may be used",
@@ -25,17 +29,27 @@ VERBS = {
     "move": "place an instance on another slot, live where that can be",
     "save": "write what runs now into a layout file, keeping its comments",
     "bench": "measure instances or URLs under a steady load",
+    "ab": "compare two layouts in pairs of blocks: better, worse or no difference",
     "engines": "list, install, check and remove engines, each with an environment of its own",
     "models": "list and prepare the bundled models",
     "service": "look after the background service: status, stop, log",
     "demo": "start the demonstration layout, put load on it, open the panel",
+    "relay": "join standard input and output to the service's socket, for --host",
 }
+REACHING = frozenset({"--host", "--ssh", "--remote", "--readonly"})
+"""Options before the verb: which service, and how."""
+THERE = frozenset({"status", "logs", "up", "down", "move", "verify", "save", "topo"})
+"""Verbs that work with --host."""
+LOOKING = THERE | {"plan"}
+"""Verbs that work with --readonly: the service refuses what they would change."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command line; returns the exit code."""
     words = sys.argv[1:] if argv is None else argv
     environment = dict(os.environ)  # noqa: TID251 - the program's entry
+    for internal in ("SLOTDECK_HOST", "SLOTDECK_READONLY"):
+        environment.pop(internal, None)  # only ever meant where it is asked for
     try:
         code = _run(words, environment)
         _flush()
@@ -88,7 +102,13 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _run(words: list[str], environment: Mapping[str, str]) -> int:
-    verb = words[0] if words else None
+    reach, rest = None, words
+    if words and words[0].partition("=")[0] in REACHING:
+        from engine.reach import leading  # like all that --help and the map can do without
+
+        reach, rest = leading(words, environment)
+        environment = reach.within(environment)
+    verb = rest[0] if rest else None
     if verb in ("-h", "--help"):
         _parser().print_help()
         return 0
@@ -96,7 +116,9 @@ def _run(words: list[str], environment: Mapping[str, str]) -> int:
         print(f"slotdeck {__version__}")
         return 0
     if verb in VERBS:
-        return _verb(verb, words[1:], environment)
+        if reach is not None and "--help" not in rest and "-h" not in rest:
+            _require_reaching(reach, verb, rest[1:])
+        return _verb(verb, rest[1:], environment)
     if verb is None or verb.startswith("-") or os.path.exists(verb) or verb.endswith(".toml"):  # noqa: PTH110 - keeps pathlib out of --help
         open_panel(words)
     near = get_close_matches(str(verb).lower(), VERBS, n=1, cutoff=0.5)
@@ -108,6 +130,39 @@ def _run(words: list[str], environment: Mapping[str, str]) -> int:
     )
 
 
+def _require_reaching(reach: "Reach", verb: str, words: list[str]) -> None:
+    """Raises UsageError for a verb that works without the service."""
+    if reach.host and verb not in THERE:
+        raise _only_there(reach, verb, words)
+    if reach.readonly and verb not in LOOKING:
+        raise UsageError(
+            what=f"{verb} cannot be read-only",
+            why="it works without the service, which is what refuses changes",
+            do=f"Leave --readonly out; it goes with {_listed(LOOKING)}, and the panel",
+        )
+
+
+def _only_there(reach: "Reach", verb: str, words: list[str]) -> UsageError:
+    why = {
+        "bench": "engines listen on the loopback of their own machine",
+        "ab": "engines listen on the loopback of their own machine",
+        "plan": "models and engines of the server are not here; the panel "
+        f"(`slotdeck --host {reach.host} LAYOUT`) shows the plan before anything starts",
+        "gather": "it reads the files of the machine that it runs on",
+        "relay": "it is what --host runs there",
+    }.get(verb, "it works on the machine that it runs on, without the service")
+    return UsageError(
+        what=f"{verb} does not work with --host",
+        why=why,
+        do=f"Run it there: `{shlex.join(['ssh', reach.host, reach.slotdeck, verb, *words])}`; "
+        f"--host goes with {_listed(THERE)}, and the panel",
+    )
+
+
+def _listed(verbs: frozenset[str]) -> str:
+    return ", ".join(verb for verb in VERBS if verb in verbs)
+
+
 def _verb(verb: str, words: list[str], environment: Mapping[str, str]) -> int:
     module = importlib.import_module(f"engine.cli.{verb}")
     parser = _Parser(
@@ -116,7 +171,11 @@ def _verb(verb: str, words: list[str], environment: Mapping[str, str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.arguments(parser)
-    asked = parser.parse_args(words)
+    asked, unknown = parser.parse_known_args(words)
+    if unknown:
+        before = [word for word in unknown if word.split("=")[0] in ("--host", "--readonly")]
+        hint = f" ({before[0]} stands before the verb)" if before else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     result = module.run(asked, environment)
     if isinstance(result, Coroutine):
         import asyncio  # a third of the time that a map of the machine takes
@@ -131,17 +190,28 @@ def open_panel(words: list[str]) -> None:
     os.execv(sys.executable, [sys.executable, "-P", "-m", "tui", *words])
 
 
+_REACHING = f"""before the verb or the layout:
+  --host HOST  talk to the service of HOST through `ssh HOST slotdeck relay`; HOST as ssh takes
+               it, and it has to work without a password. With the panel, and with
+               {_listed(THERE)}.
+               Of a layout the text is sent; its relative paths then begin at the home there
+  --remote PATH  where slotdeck is there, e.g. ~/venv/bin/slotdeck (or SLOTDECK_REMOTE)
+  --ssh PROGRAM  another ssh, e.g. "ssh -J jump -p 2222" (or SLOTDECK_SSH)
+  --readonly   look, change nothing: the service refuses the rest"""
+
+
 def _parser() -> argparse.ArgumentParser:
     verbs = "\n".join(f"  {name:<9} {text}" for name, text in VERBS.items())
     return argparse.ArgumentParser(
         prog="slotdeck",
-        usage="slotdeck [LAYOUT.toml] | slotdeck VERB …",
+        usage="slotdeck [--host HOST] [--readonly] [LAYOUT.toml | VERB …]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Places LLM inference engines on the sockets, NUMA nodes, cores and Intel "
         "GPUs of a server.\nWithout a verb it opens the panel; with a layout file it offers to "
         "apply it.",
-        epilog=f"verbs:\n{verbs}\n\n`slotdeck VERB --help` tells more. Exit codes: 0 done, "
-        "1 failed, 2 bad usage or layout,\n3 a placement is refused, 4 not ready in time, "
+        epilog=f"verbs:\n{verbs}\n\n{_REACHING}\n\n`slotdeck VERB "
+        "--help` tells more. Exit codes: 0 done, 1 failed, 2 bad usage or layout,\n"
+        "3 a placement is refused, 4 not ready in time, "
         "130 interrupted.",
     )
 

@@ -9,7 +9,10 @@ from engine.cli import sources
 from engine.cli.picture import describe
 from engine.cli.text import print_json
 from engine.core.codec import to_builtins
+from engine.core.errors import UsageError
+from engine.core.topology import Machine
 from engine.host.root import HostRoot
+from engine.reach import HOST_KEY
 from engine.service.neighbours import strangers_on
 
 
@@ -23,9 +26,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Print the machine."""
-    machine = sources.machine(asked)
+    elsewhere = HOST_KEY in environment
+    machine = _there(asked, environment) if elsewhere else sources.machine(asked)
     # Of another machine nobody can be seen.
-    strangers = strangers_on(HostRoot(), machine) if machine.live else None
+    strangers = strangers_on(HostRoot(), machine) if machine.live and not elsewhere else None
     if asked.json:
         values = to_builtins(machine)
         del values["live"]
@@ -43,3 +47,21 @@ def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     columns = shutil.get_terminal_size().columns
     print(describe(machine, columns, ascii_only=plain, strangers=strangers or ()))
     return 0
+
+
+def _there(asked: argparse.Namespace, environment: Mapping[str, str]) -> Machine:
+    """The machine of the service that --host names."""
+    if asked.root or asked.hwloc or asked.synthetic:
+        raise UsageError(
+            what="Two machines were named",
+            why="--host is one, and --root, --hwloc or --synthetic another",
+            do="Leave one of them out",
+        )
+    import asyncio  # a third of the time that this machine's map takes
+
+    from engine.client import connect
+
+    async def ask() -> Machine:
+        return await (await connect(environment=environment)).machine()
+
+    return asyncio.run(ask())

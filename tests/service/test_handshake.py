@@ -14,7 +14,7 @@ from engine import __version__
 from engine.client import AnotherVersion, connect
 from engine.core.errors import ControlError, ServiceUnreachable
 from engine.wire import LIMIT_BYTES, PROTOCOL, Hello, Request, pack
-from tests.processes import ROOT, Home, eventually_async
+from tests.processes import ROOT, Home, alive, eventually_async
 
 OURS = rf"this side slotdeck {__version__} \(protocol {PROTOCOL}\)"
 
@@ -195,6 +195,9 @@ async def test_a_service_of_another_version_can_be_ended(home: Home) -> None:
 
     for words in (("status",), ("service", "status"), ("up", "nothing.toml")):
         assert (await asyncio.to_thread(cli, *words)).returncode in (1, 2)
+    refused = await asyncio.to_thread(cli, "--readonly", "service", "stop")
+    assert refused.returncode == 2
+    assert alive(client.pid)
     done = await asyncio.to_thread(cli, "service", "stop")
     assert done.returncode == 0, done.stderr
     assert "its engines go on" in done.stdout
