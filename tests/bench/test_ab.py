@@ -1,0 +1,284 @@
+"""The comparison's parts: the order of its blocks, what the hardware tells, what is restored."""
+
+import asyncio
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from engine.bench import ab_saved, ab_texts
+from engine.bench.ab import Asked, Session, even_load, shared_out
+from engine.bench.ab_arms import as_layout, layout_before
+from engine.bench.ab_block import Up, pooled, total
+from engine.bench.ab_clocks import HardwareWatch, spread
+from engine.bench.ab_report import running
+from engine.bench.values import Load, Progress, Target
+from engine.control import HeldLayout, HeldWish
+from engine.core.comparing.design import Design
+from engine.core.comparing.values import Arm, Block, Pair
+from engine.core.cpuset import CpuSet
+from engine.core.errors import UsageError
+from engine.core.layout import Instance, parse_layout
+from engine.core.quantiles import summarize
+from engine.core.status import GpuStatus
+from engine.drivers import openai_api
+from engine.host.root import HostRoot
+
+FAKE = Path(__file__).parents[1] / "fake_openai.py"
+LOAD = Load(output_len=3, input_len=8, duration_s=None, requests=2, seed=7)
+
+
+@pytest.fixture
+def fake() -> Iterator[Callable[..., Target]]:
+    running: list[subprocess.Popen[str]] = []
+
+    def start(*flags: str) -> Target:
+        process = subprocess.Popen(
+            [sys.executable, "-S", str(FAKE), *flags], stdout=subprocess.PIPE, text=True
+        )
+        running.append(process)
+        assert process.stdout is not None
+        return Target(f"t{len(running)}", f"http://127.0.0.1:{int(process.stdout.readline())}")
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@dataclass
+class Ready:
+    """Arms that are up already; remembers what it was asked."""
+
+    targets: dict[str, Target]
+    asked: list[tuple[str, bool]] = field(default_factory=list)
+
+    async def ready(self, arm: str, *, fresh: bool) -> Up:
+        self.asked.append((arm, fresh))
+        return Up((self.targets[arm],), CpuSet([0]), cores=1)
+
+
+def question(**changes: Any) -> Asked:
+    design = Design.of(6, seed=3)
+    return replace(Asked(Arm("one"), Arm("two"), design, LOAD, aa_pairs=2), **changes)
+
+
+async def prompts(target: Target) -> list[str]:
+    answer = (await openai_api.get(f"{target.url}/log", timeout_s=5)).json()
+    texts = [one["prompt"] for one in answer["requests"] if one["body"].get("ignore_eos")]
+    return list(dict.fromkeys(texts))
+
+
+async def test_both_blocks_of_a_pair_get_the_same_prompts_and_a_against_a_fresh_ones(
+    fake: Callable[..., Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.bench.health.RUNQUEUE_LIMIT", 99)
+    arms = Ready({"a": fake("--itl-ms", "1"), "b": fake("--itl-ms", "4")})
+    told: list[str] = []
+    session = Session(question(restart=True), arms, on_pair=lambda _, label: told.append(label))
+    await session.run()
+    assert told == ["A/A 1", "A/A 2", *(f"pair {n}" for n in range(1, 7))]
+    order = "".join(arm for arm, _ in arms.asked)
+    assert order[:4] == "aaaa"
+    assert [order[4:][n : n + 2].upper() for n in range(0, 12, 2)] == list(
+        Design.of(6, seed=3).orders()
+    )
+    assert {fresh for _, fresh in arms.asked} == {True}
+    assert session.why_ended
+    assert session.outcome().row("tpot_ms").verdict == "worse"  # type: ignore[union-attr]
+
+    of_a, of_b = [await prompts(arms.targets[arm]) for arm in "ab"]
+    assert set(of_b) <= set(of_a)
+    assert len(set(of_a) - set(of_b)) * 6 == len(of_b) * 4, (
+        "four A/A blocks with prompts of their own"
+    )
+    assert session.texts == ab_texts.Texts(4, 0)
+
+
+async def test_texts_that_differ_are_told_and_are_no_error(fake: Callable[..., Target]) -> None:
+    arms = Ready({"a": fake(), "b": fake("--tokens", "3")})
+    session = Session(question(max_time_s=1e-9), arms)
+    await session.run()
+    assert "would not end within" in (session.why_ended or "")
+    answers = [await ab_texts.answers(arms.targets[arm]) for arm in "ab"]
+    texts = ab_texts.compared(*answers)
+    assert (texts.same, texts.differing) == (0, 4)
+    warning = texts.warning() or ""
+    assert "different texts for 4 of 4 prompts" in warning
+    assert "'The capital of France is' A writes" in warning
+
+
+def test_a_load_is_the_same_for_both_arms_whatever_their_instances() -> None:
+    load = even_load(replace(LOAD, concurrency=5, requests=9), (4, 1))
+    assert (load.concurrency, load.requests) == (8, 12)
+    one, four = shared_out(load, 1), shared_out(load, 4)
+    assert (one.concurrency, one.requests, four.concurrency, four.requests) == (8, 12, 2, 3)
+    assert even_load(LOAD, (1, 1)) == LOAD
+
+
+def test_pooled_figures_claim_no_percentile_and_no_part_for_the_whole() -> None:
+    many, few = summarize([0.1] * 60), summarize([0.4] * 20)
+    assert pooled([many]) is many
+    both = pooled([many, few])
+    assert (both.count, both.p90) == (80, None)
+    assert both.p50 == pytest.approx(0.175)
+    assert pooled([summarize([]), few]).p50 == 0.4
+    assert (total([1.0, 2.0]), total([1.0, None]), total([])) == (3.0, None, None)
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+
+
+def cpu_files(khz: int, throttles: int, heat: int, microjoules: int) -> dict[str, str]:
+    return {
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": str(khz),
+        "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count": str(throttles),
+        "sys/class/hwmon/hwmon0/name": "coretemp",
+        "sys/class/hwmon/hwmon0/temp1_input": str(heat),
+        "sys/class/powercap/intel-rapl:0/name": "package-0",
+        "sys/class/powercap/intel-rapl:0/energy_uj": str(microjoules),
+        "sys/class/powercap/intel-rapl:0/max_energy_range_uj": "100000000",
+        "sys/class/powercap/intel-rapl:1/name": "package-1",
+        "sys/class/powercap/intel-rapl:0:0/name": "core",
+    }
+
+
+def measuring(phase: str = "measuring") -> Progress:
+    return Progress(phase, 0.0, ())
+
+
+async def test_hardware_is_read_while_it_measures_and_counters_wrap(tmp_path: Path) -> None:
+    now = itertools.count(0.0, 2.0)
+    watch = HardwareWatch(
+        CpuSet([0]), frozenset({0}), root=HostRoot(tmp_path), clock=lambda: next(now)
+    )
+    write(tmp_path, cpu_files(9_000_000, 3, 99_000, 0))
+    watch.on_progress(measuring("warming up"))
+    write(tmp_path, cpu_files(3_000_000, 5, 50_000, 60_000_000))
+    assert (watch.throttled, watch.clocks_mhz) == (None, {})
+    fresh = HardwareWatch(
+        CpuSet([0]), frozenset({0}), root=HostRoot(tmp_path), clock=lambda: next(now)
+    )
+    fresh.on_progress(measuring())
+    write(tmp_path, cpu_files(2_000_000, 5, 60_000, 90_000_000))
+    fresh.on_progress(measuring())
+    write(tmp_path, cpu_files(1_000_000, 6, 55_000, 10_000_000))
+    await fresh.finish()
+    assert fresh.clocks_mhz == {"cpu": 2000.0}
+    assert (fresh.temperature_c, fresh.throttled) == (60.0, True)
+    assert fresh.watts == pytest.approx((30 + 20) / 4), "the counter began again at 100 J"
+
+
+async def test_what_the_hardware_does_not_tell_stays_unknown(tmp_path: Path) -> None:
+    watch = HardwareWatch(CpuSet([0]), frozenset({0}), root=HostRoot(tmp_path))
+    watch.on_progress(measuring())
+    await watch.finish()
+    assert (watch.clocks_mhz, watch.temperature_c) == ({}, None)
+    assert (watch.throttled, watch.watts) == (None, None)
+    assert spread(range(256), 16) == list(range(0, 256, 16))
+
+
+async def test_gpus_add_their_clock_and_without_their_power_there_are_no_watts(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, cpu_files(3_000_000, 5, 50_000, 60_000_000))
+
+    async def read() -> list[GpuStatus]:
+        return [GpuStatus(1, frequency_mhz=2400, temperature_c=70), GpuStatus(0, power_w=9)]
+
+    now = itertools.count(0.0, 2.0)
+    watch = HardwareWatch(
+        CpuSet([0]),
+        frozenset({0}),
+        (1,),
+        read_gpus=read,
+        root=HostRoot(tmp_path),
+        clock=lambda: next(now),
+    )
+    watch.on_progress(measuring())
+    await asyncio.sleep(0)
+    await watch.finish()
+    assert watch.clocks_mhz == {"cpu": 3000.0, "gpu:1": 2400}
+    assert (watch.temperature_c, watch.watts) == (70, None)
+
+
+LAYOUT = """# mine
+schema = 1
+name = "mine"
+[[instance]]
+name = "a"
+engine = "command"
+command = ["./run", "--port", "{port}"]
+slot = "core:0"
+env = { HF_TOKEN = "hf_secret" }
+"""
+
+
+def test_what_ran_is_put_back_by_its_own_file_or_else_by_its_wishes(tmp_path: Path) -> None:
+    (wish,) = parse_layout(LAYOUT, name="mine").instances
+    held = HeldLayout((HeldWish(wish, str(tmp_path)),), "mine", f"{tmp_path}/mine.toml", LAYOUT)
+    same = layout_before(held)
+    assert same is not None
+    assert (same.text, same.base) == (LAYOUT, str(tmp_path))
+
+    moved = msgspec.structs.replace(wish, slot="core:1")
+    other = layout_before(replace(held, wishes=(HeldWish(moved, str(tmp_path)),)))
+    assert other is not None
+    assert parse_layout(other.text, name="x").instances == (moved,), "secrets and all"
+    assert layout_before(replace(held, wishes=())) is None
+    assert layout_before(replace(held, text="")) is not None
+
+
+def test_layouts_of_two_folders_keep_their_relative_paths(tmp_path: Path) -> None:
+    for name in ("one/models/m", "two"):
+        (tmp_path / name).mkdir(parents=True)
+    a = Instance(name="a", engine="torch", model="./models/m")
+    b = Instance(name="b", engine="command", command=("./run", "x"))
+    c = Instance(name="c", engine="torch", model="owner/name")
+    both = as_layout(
+        [HeldWish(a, f"{tmp_path}/one"), HeldWish(b, f"{tmp_path}/two"), HeldWish(c, "/")],
+        name="both",
+    )
+    found = {one.name: one for one in parse_layout(both.text, name="both").instances}
+    assert Path(found["a"].model).resolve() == tmp_path / "one/models/m"
+    assert Path(found["b"].command[0]).resolve() == tmp_path / "two/run"
+    assert found["c"].model == "owner/name"
+
+
+def block(arm: str, tpot: float, **changes: Any) -> Block:
+    return replace(Block(arm, 0.0, {"tpot_ms": tpot}, 5), **changes)
+
+
+def test_the_running_line_narrows_and_names_a_void_pair() -> None:
+    pairs = [Pair(block("a", 10), block("b", 12 + n / 10)) for n in range(4)]
+    assert running(pairs[:1], ["tpot_ms"]) == "TPOT ×1.200"
+    assert running(pairs[:3], ["tpot_ms"]).startswith("TPOT ×1.210 (")
+    spoiled = Pair(block("a", 10), block("b", 12, errors=1, first_error="gone"))
+    assert "void: B: 1 error, first gone" in running([*pairs, spoiled], ["tpot_ms"])
+    assert running([], ["tpot_ms"]) == "no valid pair yet"
+
+
+def test_blocks_come_back_from_a_file_as_they_were(tmp_path: Path) -> None:
+    pairs = [Pair(block("a", 10, clocks_mhz={"cpu": 3e3}), block("b", 12, throttled=False))]
+    answer = {"schema": "slotdeck.ab/1", "arms": {"a": "one", "b": "two"}, "manifest": {}}
+    path = tmp_path / "saved.json"
+    ab_saved.write(str(path), ab_saved.with_blocks(answer, (), pairs))
+    run = ab_saved.read_run(str(path), "b")
+    assert (run.name, run.blocks) == ("two", (pairs[0].b,))
+    assert list(tmp_path.iterdir()) == [path]
+    path.write_text(json.dumps(answer))
+    with pytest.raises(UsageError, match="does not look like"):
+        ab_saved.read_run(str(path), "a")
+    with pytest.raises(UsageError, match="not written"):
+        ab_saved.write(str(tmp_path / "no/such/file"), answer)
