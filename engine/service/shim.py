@@ -144,6 +144,7 @@ def start(folder: str, argv: list[bytes], env: dict[bytes, bytes], output: int) 
                     file.write("300")
             except OSError:
                 pass
+            no_core_file()
             os.execve(argv[0], argv, env)
         except BaseException as error:
             code = getattr(error, "errno", None) or 0
@@ -157,6 +158,14 @@ def start(folder: str, argv: list[bytes], env: dict[bytes, bytes], output: int) 
         code_text, _, text = said.decode("utf-8", "replace").partition(" ")
         raise OSError(int(code_text), text)
     return pid
+
+
+def no_core_file() -> None:
+    """A crash would first write all its memory to disk, the model with it; it may ask for that."""
+    import resource  # in the child alone: it costs memory
+
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def answer(line: str) -> None:

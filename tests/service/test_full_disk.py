@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from engine.control import StopInstances
 from engine.core.status import State
 from engine.drivers.openai_api import get
+from engine.host.ports import listening_ports
+from engine.host.root import HostRoot
 from tests.processes import Home, alive
 
 
@@ -80,3 +83,15 @@ async def test_a_running_engine_does_not_notice_a_full_disk(home: Home, small_di
     await home.kill_service()
     client = await home.connect()
     assert (await home.until_state(client, "a", State.READY)).pid == status.pid
+
+
+async def test_a_stop_needs_no_room_on_the_disk(home: Home, small_disk: Path) -> None:
+    client = await home.connect()
+    status = (await home.up(client, {"name": "a", "flags": ["--fork-child"]})).instances[0]
+    fill(small_disk)
+    await home.apply(client, StopInstances(("a",)))
+    stopped = await home.until_state(client, "a", State.STOPPED)
+    assert stopped.why == "stopped by request"
+    assert not home.engines()
+    assert status.port not in listening_ports(HostRoot())
+    await home.until_told(client, "the journal cannot be written: No space left on device")

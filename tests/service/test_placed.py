@@ -7,6 +7,11 @@ from pathlib import Path
 from engine.core.status import State
 from tests.processes import Home, alive, environment_of, free_ports
 
+WITH_CORE_FILES = (
+    "import resource; hard = resource.getrlimit(resource.RLIMIT_CORE)[1]; "
+    "resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))"
+)
+
 
 def allowed(pid: int) -> set[str]:
     """The affinity of each thread, kernel form."""
@@ -20,6 +25,16 @@ def oom_score(pid: int) -> int:
     return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
 
 
+def core_limit(pid: int) -> str:
+    """The soft one."""
+    limits = Path(f"/proc/{pid}/limits").read_text()
+    return str(re.findall(r"^Max core file size\s+(\S+)", limits, re.MULTILINE)[0])
+
+
+def working_folder(pid: int) -> Path:
+    return Path(f"/proc/{pid}/cwd").readlink()
+
+
 def policies(pid: int) -> set[str]:
     lines = Path(f"/proc/{pid}/numa_maps").read_text().splitlines()
     return {line.split()[1] for line in lines}
@@ -27,7 +42,8 @@ def policies(pid: int) -> set[str]:
 
 async def test_an_engine_and_its_children_are_where_they_were_placed(home: Home) -> None:
     fds = home.folder / "fds"
-    client = await home.connect()
+    home.environment |= {"HF_TOKEN": "hf_secret", "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "7"}
+    client = await home.served(launcher=WITH_CORE_FILES)
     snapshot = await home.up(
         client,
         {
@@ -47,6 +63,7 @@ async def test_an_engine_and_its_children_are_where_they_were_placed(home: Home)
         assert allowed(pid) == {"1"}
         assert policies(pid) == {"bind:0"}
         assert oom_score(pid) == 300
+        assert core_limit(pid) == "0"
         assert os.getsid(pid) == os.getpgid(pid) == status.pid
     shown = dict(line.split(" ", 1) for line in fds.read_text().splitlines())
     assert shown.pop("3") == "closed by now"  # the folder that it looked into to find out
@@ -56,9 +73,10 @@ async def test_an_engine_and_its_children_are_where_they_were_placed(home: Home)
     assert len(shown) == 3
     assert status.pid is not None
     names = {setting.partition(b"=")[0].decode() for setting in environment_of(status.pid)} - {""}
-    assert {"PATH", "HOME", "MINE", "SLOTDECK_INSTANCE"} <= names
-    assert "PYTHONPATH" not in names
-    assert "SLOTDECK_SHIM" not in names
+    assert {"PATH", "HOME", "MINE", "LC_ALL", "SLOTDECK_INSTANCE", "SLOTDECK_FOLDER"} <= names
+    # Of the user's own variables only those that are named, or begin so, and nothing of ours.
+    assert not names & {"PYTHONPATH", "HF_TOKEN", "OMP_NUM_THREADS", "SLOTDECK_SHIM"}
+    assert working_folder(status.pid) == home.paths.instance("a")
 
 
 async def test_a_thread_outside_of_the_slot_is_a_difference(home: Home) -> None:
