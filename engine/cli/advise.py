@@ -21,10 +21,10 @@ from engine.core.likeness.fingerprint import fingerprint
 from engine.core.topology import Machine
 from engine.drivers.level_zero import generation
 from engine.drivers.registry import DRIVERS, driver_of
+from engine.host.device_root import DeviceRoot
 from engine.host.models import find_model
 from engine.host.paths import Paths
 from engine.host.processor import read_processor
-from engine.host.root import HostRoot
 from engine.layout_files import NotSaved, Saving, read_layout, write
 from engine.service.model_sizes import ModelSizes
 from engine.service.orders import Surroundings
@@ -132,7 +132,7 @@ def advice(
             context=asked.context,
             sequences=asked.sequences,
             is_local=is_local,
-            cpu_flags=read_processor(HostRoot()).flags if machine.live else None,
+            cpu_flags=read_processor(DeviceRoot()).flags if machine.live else None,
             families=cards,
         ),
         engines,

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from engine.host.root import HostRoot
+from engine.host.device_root import DeviceRoot
 
 _FIRST_BYTES = 16 << 10
 """The first PU's part of /proc/cpuinfo is 2 to 4 kB; all PUs of a large machine are megabytes,
@@ -19,9 +19,10 @@ class Processor:
     """x86 `flags`, such as avx2, avx512f, amx_tile."""
 
 
-def read_processor(root: HostRoot) -> Processor:
+def read_processor(root: DeviceRoot) -> Processor:
     """From /proc/cpuinfo (arch/x86/kernel/cpu/proc.c)."""
-    first = (root.beginning("proc/cpuinfo", _FIRST_BYTES) or "").partition("\n\n")[0]
+    first = (root.octets("proc/cpuinfo", _FIRST_BYTES) or b"").decode("utf-8", "replace")
+    first = first.partition("\n\n")[0]
     model = re.search(r"^model name\s*: (.+)$", first, re.M)
     flags = re.search(r"^flags\s*: (.+)$", first, re.M)
     return Processor(

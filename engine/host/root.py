@@ -25,10 +25,6 @@ class HostRoot:
 
     def content(self, name: str) -> str | None:
         """All of a file as it stands, or None where it is absent or not for us to read."""
-        return self.beginning(name, LARGEST_FILE)
-
-    def beginning(self, name: str, most_bytes: int) -> str | None:
-        """A file as it stands, cut a little after so many bytes; None as with `content`."""
         try:
             # Without blocking: in a recorded tree a pipe may stand where the kernel has a file.
             file = os.open(f"{self.path}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -37,7 +33,7 @@ class HostRoot:
         try:
             data = b""
             # By pieces: /proc/sys answers ENOMEM to a reader who asks for megabytes at once.
-            while len(data) < most_bytes and (piece := os.read(file, min(_PIECE, most_bytes))):
+            while len(data) < LARGEST_FILE and (piece := os.read(file, _PIECE)):
                 data += piece
         except OSError:  # a directory, or EIO of an offline device
             return None

@@ -22,10 +22,10 @@ from engine.drivers.registry import driver_of
 from engine.drivers.troubles import troubles
 from engine.engines.environments import data_home, python_of
 from engine.engines.recipes import NAME_PYTHON, NOT_OFFERED
+from engine.host.device_root import DeviceRoot
 from engine.host.libraries import find_libraries
 from engine.host.models import Model, find_model
 from engine.host.processor import Processor, read_processor
-from engine.host.root import HostRoot
 from engine.service.launcher import inherited
 
 DUMMY = "dummy weights"
@@ -69,7 +69,7 @@ def order_of(
     model = _model(wish, around, base=base, required=driver.needs_model and live)
     python = _python(wish, around, base=base, live=live)
     cards = tuple(gpu for gpu in machine.gpus if gpu.index in placement.gpus)
-    processor = read_processor(HostRoot()) if live else Processor()
+    processor = read_processor(DeviceRoot()) if live else Processor()
     order = Order(
         instance=wish,
         placement=placement,
