@@ -37,6 +37,11 @@ class TorchDriver:
         "served-model-name": Conflict(
             "slotdeck asks the engine for the model by the name it gave it", "Leave it out"
         ),
+        "load-format": Conflict(_OWN_KEY, 'Write weights = "dummy" under [[instance]]'),
+        "offline": Conflict(
+            "an engine that measures itself answers nobody",
+            "Run `slotdeck bench --offline LAYOUT`",
+        ),
         "engine": Conflict(_OWN_KEY, 'Write engine = "torch" or "ipex" under [[instance]]'),
     }
     refused_env: Mapping[str, Conflict] = {}

@@ -18,7 +18,7 @@ def test_the_first_pu_tells(tmp_path: Path) -> None:
     SysfsTree(tmp_path).file("proc/cpuinfo", FIRST + FIRST.replace("8480+", "other"))
     found = read_processor(DeviceRoot(tmp_path))
     assert found.model == "Intel(R) Xeon(R) Platinum 8480+"
-    assert found.flags == {"fpu", "avx2", "avx512f", "amx_tile", "amx_int8"}
+    assert found.flags == frozenset({"fpu", "avx2", "avx512f", "amx_tile", "amx_int8"})
 
 
 def test_what_the_kernel_does_not_tell_is_unknown(tmp_path: Path) -> None:
