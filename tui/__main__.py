@@ -5,9 +5,11 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from engine.core.errors import ControlError
+from engine.reach import Reach
 
 if TYPE_CHECKING:
     from engine.control import ApplyLayout
@@ -19,6 +21,9 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="slotdeck", description="Open the control panel.")
     made.add_argument("layout", nargs="?", help="a layout file to offer")
     made.add_argument("--readonly", action="store_true", help="look, change nothing")
+    made.add_argument("--host", default="", help="show the service of a host, reached by ssh")
+    made.add_argument("--ssh", metavar="PROGRAM", default="", help="another ssh, with its options")
+    made.add_argument("--remote", metavar="PATH", default="", help="where slotdeck is there")
     made.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
     return made
 
@@ -46,9 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             return error.exit_code
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     try:
-        return asyncio.run(
-            open_panel(layout, readonly=args.readonly, ascii_only=args.ascii or not utf8)
+        reach = Reach.named(
+            os.environ,  # noqa: TID251
+            host=args.host,
+            ssh=args.ssh,
+            slotdeck=args.remote,
+            readonly=args.readonly,
         )
+        return asyncio.run(open_panel(layout, reach, ascii_only=args.ascii or not utf8))
     except ControlError as error:
         complain(str(error))
         return error.exit_code
@@ -61,14 +71,15 @@ def complain(words: str) -> None:
     sys.stderr.write(f"slotdeck: {words}\n")
 
 
-async def open_panel(layout: "ApplyLayout | None", *, readonly: bool, ascii_only: bool) -> int:
+async def open_panel(layout: "ApplyLayout | None", reach: Reach, *, ascii_only: bool) -> int:
     """Connect to the service and run the panel on it."""
     from engine.client import connect
 
-    sys.stdout.write("slotdeck: connecting" + ("..." if ascii_only else "…"))
+    where = f" to {reach.host}" if reach.host else ""
+    sys.stdout.write(f"slotdeck: connecting{where}" + ("..." if ascii_only else "…"))
     sys.stdout.flush()
     try:
-        control = await connect()
+        control = await connect(reach=reach)
     finally:
         sys.stdout.write("\r\x1b[K")
         sys.stdout.flush()
@@ -76,11 +87,12 @@ async def open_panel(layout: "ApplyLayout | None", *, readonly: bool, ascii_only
 
     app = SlotdeckApp(
         control,
-        readonly=readonly,
+        readonly=reach.readonly,
         ascii_only=ascii_only,
         layout=layout,
-        reconnect=connect,
+        reconnect=partial(connect, reach=reach),
         terminal=sys.stdin.fileno(),
+        host=reach.host,
     )
     return await run(app)
 
@@ -100,7 +112,7 @@ async def run(app: "SlotdeckApp") -> int:
     if close is not None:
         await close()
     try:
-        sys.stdout.write(farewell(app.view.snapshot) + "\n")
+        sys.stdout.write(farewell(app.view.snapshot, host=app.view.host) + "\n")
         sys.stdout.flush()
     except OSError:  # the terminal has gone; nobody is left to read it
         devnull = os.open(os.devnull, os.O_WRONLY)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from rich.console import RenderableType
 from textual._compositor import ChopsUpdate
@@ -31,6 +32,16 @@ from tui.widgets.palette import THEME, Palette
 Reconnect = Callable[[], Awaitable[Control]]
 CATCH_UP_S = 0.1
 LOOK_FOR_HANGUP_S = 0.5
+LONGEST_WAIT_S = 15.0
+"""Between two attempts to reach a service that is gone."""
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """A control that holds links."""
+
+    async def aclose(self) -> None:
+        """Let go of them."""
 
 
 class SlotdeckApp(App[None]):
@@ -51,16 +62,18 @@ class SlotdeckApp(App[None]):
         clock: Callable[[], float] = time.monotonic,
         retry_s: float = 1.5,
         terminal: int | None = None,
+        host: str = "",
     ) -> None:
         """`layout` is offered once connected; `terminal`: the descriptor watched for hang-ups."""
         super().__init__()
         self.control = control
-        self.view = View(readonly=readonly)
+        self.view = View(readonly=readonly, host=host)
         self._reconnect = reconnect
         self._layout = layout
         self._clock = clock
         self._retry_s = retry_s
         self._terminal = terminal
+        self._wait_s = retry_s
         self._late: SnapshotArrived | None = None
         self._faults: set[str] = set()
         glyphs = ASCII if ascii_only else UNICODE
@@ -97,22 +110,31 @@ class SlotdeckApp(App[None]):
 
     async def _follow(self) -> None:
         """Snapshots for as long as the panel is open; a lost service is a state, not an end."""
+        self._wait_s = self._retry_s
         while True:
             try:
                 await self._follow_once()
                 why = "the service ended"
-            except ControlError as error:
-                why = f"{error.what}: {error.why}"
-            except OSError as error:
-                why = str(error)
-            self.post_message(ConnectionChanged(Connection.GONE, why))
-            await asyncio.sleep(self._retry_s)
-            if self._reconnect is None:
-                continue
-            try:
-                self.control = await self._reconnect()
-            except (ControlError, OSError):
-                continue
+            except (ControlError, OSError) as error:
+                why = _in_words(error)
+            await self._wait(why)
+            while self._reconnect is not None:
+                try:
+                    fresh = await self._reconnect()
+                except (ControlError, OSError) as error:
+                    await self._wait(_in_words(error))
+                    continue
+                old, self.control = self.control, fresh
+                if old is not fresh and isinstance(old, Closing):
+                    await old.aclose()
+                break
+
+    async def _wait(self, why: str) -> None:
+        """Say what is wrong and when it is tried again: later each time."""
+        at = self._clock() + self._wait_s
+        self.post_message(ConnectionChanged(Connection.GONE, why, at))
+        await asyncio.sleep(self._wait_s)
+        self._wait_s = min(self._wait_s * 2, LONGEST_WAIT_S)
 
     async def _follow_once(self) -> None:
         revision: str | None = None
@@ -121,6 +143,7 @@ class SlotdeckApp(App[None]):
                 self.post_message(MachineRead(await self.control.machine()))
                 revision = snapshot.revision
                 self.post_message(ConnectionChanged(Connection.LIVE))
+                self._wait_s = self._retry_s
             self.post_message(SnapshotArrived(snapshot, self._clock()))
 
     def on_snapshot_arrived(self, message: SnapshotArrived) -> None:
@@ -168,14 +191,24 @@ class SlotdeckApp(App[None]):
 
     def on_connection_changed(self, message: ConnectionChanged) -> None:
         before = self.view.connection
-        self._show(replace(self.view, connection=message.connection, why_gone=message.why))
+        self._show(
+            replace(
+                self.view,
+                connection=message.connection,
+                why_gone=message.why,
+                retry_at=message.retry_at,
+            )
+        )
+        host = clean(self.view.host)
         if message.connection is Connection.GONE and before is not Connection.GONE:
             self.notify(
                 f"{clean(message.why)}. Engines keep running; trying again.",
-                title="The service is gone",
+                title=f"No link to {host}" if host else "The service is gone",
                 severity="error",
                 markup=False,
             )
+        elif message.connection is Connection.LIVE and before is Connection.GONE and host:
+            self.notify("What is shown is true again.", title=f"{host} answers", markup=False)
 
     def select(self, name: str) -> None:
         """Make an instance the selected one."""
@@ -219,3 +252,7 @@ class SlotdeckApp(App[None]):
                 lambda action_id=action.id: self.board.action_do(action_id),
             )
         yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
+
+
+def _in_words(error: ControlError | OSError) -> str:
+    return f"{error.what}: {error.why}" if isinstance(error, ControlError) else str(error)

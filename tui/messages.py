@@ -38,6 +38,7 @@ class ConnectionChanged(Message, bubble=False):
 
     connection: Connection
     why: str = ""
+    retry_at: float | None = None
 
 
 @dataclass

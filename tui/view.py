@@ -23,6 +23,10 @@ class View:
     snapshot: Snapshot | None = None
     connection: Connection = Connection.CONNECTING
     why_gone: str = ""
+    retry_at: float | None = None
+    """While it is gone: when the next attempt begins, on the panel's own clock."""
+    host: str = ""
+    """Where the service is; empty for this machine."""
     arrived_at: float | None = None
     """When the newest snapshot arrived, on the panel's own monotonic clock."""
     readonly: bool = False

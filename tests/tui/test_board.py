@@ -332,7 +332,7 @@ async def test_a_click_on_a_key_is_the_key() -> None:
 async def test_readonly_changes_nothing() -> None:
     control = ScriptedControl()
     async with panel(control, readonly=True) as (app, pilot):
-        assert "readonly" in text(app)
+        assert "read-only" in text(app)
         await pilot.press("x", "m", "b")
         await until(pilot, lambda: len([1 for each in toasts(app) if "--readonly" in each]) == 3)
         assert control.offered == []

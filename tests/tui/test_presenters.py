@@ -172,7 +172,7 @@ def test_header_tells_age_and_loss() -> None:
     assert "live, but 7 s old" in plain(header_line(live(), 120, 107.0, UNICODE))
     gone = replace(live(), connection=Connection.GONE)
     assert "service gone — reconnecting" in plain(header_line(gone, 120, 107.0, UNICODE))
-    assert "readonly" in plain(header_line(replace(live(), readonly=True), 120, 100.0, UNICODE))
+    assert "read-only" in plain(header_line(replace(live(), readonly=True), 120, 100.0, UNICODE))
     assert "connecting" in plain(header_line(View(), 120, 0.0, UNICODE))
 
 

@@ -12,11 +12,13 @@ def keeps_running(snapshot: Snapshot | None) -> tuple[InstanceStatus, ...]:
     return tuple(each for each in snapshot.instances if each.state in ALIVE) if snapshot else ()
 
 
-def farewell(snapshot: Snapshot | None, *, most: int = 8) -> str:
+def farewell(snapshot: Snapshot | None, *, most: int = 8, host: str = "") -> str:
     """The words on the terminal after the panel has closed."""
+    program = f"slotdeck --host {host}" if host else "slotdeck"
+    where = f" on {host}" if host else ""
     alive = keeps_running(snapshot)
     if not alive:
-        return "Nothing keeps running; `slotdeck` opens this again."
+        return f"Nothing keeps running{where}; `{program}` opens this again."
     told = [
         f"{clean(each.name)} ({each.state.value}{', ' + clean(each.url) if each.url else ''})"
         for each in alive[:most]
@@ -26,6 +28,6 @@ def farewell(snapshot: Snapshot | None, *, most: int = 8) -> str:
     verb = "keeps" if len(alive) == 1 else "keep"
     load = " The load generator runs on, too." if snapshot and snapshot.load else ""
     return (
-        f"{count(len(alive), 'engine')} {verb} running: {', '.join(told)}.{load}\n"
-        "`slotdeck` opens this again, `slotdeck down --all` stops them."
+        f"{count(len(alive), 'engine')} {verb} running{where}: {', '.join(told)}.{load}\n"
+        f"`{program}` opens this again, `{program} down --all` stops them."
     )

@@ -3,6 +3,7 @@
 from engine.core.topology import Machine
 from tui.present.glyphs import Glyphs, spelled
 from tui.present.ink import Line, Span
+from tui.present.text import clean, fit
 from tui.present.units import count, span
 from tui.view import Connection, View
 
@@ -29,7 +30,10 @@ def connection_span(view: View, now: float) -> Span:
         case Connection.CONNECTING:
             return Span("connecting…", "warning")
         case Connection.GONE:
-            return Span("service gone — reconnecting", "error")
+            what = "link cut" if view.host else "service gone"
+            left = 0.0 if view.retry_at is None else view.retry_at - now
+            how = f"again in {span(left)}" if left >= 1.0 else "reconnecting"
+            return Span(f"{what} — {how}", "error")
         case Connection.LIVE:
             age = None if view.arrived_at is None else now - view.arrived_at
             if age is not None and age > OLD_S:
@@ -53,12 +57,15 @@ def header_line(view: View, width: int, now: float, glyphs: Glyphs) -> Line:
     load = load_span(view)
     right = [Span(f"{mark} ", state.ink), state, Span("   "), load, Span(" ")]
     if view.readonly:
-        right.insert(0, Span("readonly   ", "accent"))
+        right.insert(0, Span("read-only   ", "accent"))
     right = [Span(spelled(each.text, glyphs), each.ink) for each in right]
     used = sum(len(each.text) for each in right)
     left = [Span(" slotdeck ", "brand")]
-    if view.machine:
+    if view.host:
         room = width - used - 13
+        left.append(Span(f" {fit(clean(view.host), max(0, min(30, room))).rstrip()}", "accent"))
+    if view.machine:
+        room = width - used - sum(len(each.text) for each in left) - 3
         words = machine_summary(view.machine).split(" · ")
         short = view.machine.numa_nodes and [words[1], words[2]]
         for choice in (words, words[:4], short or [], []):

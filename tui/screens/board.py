@@ -43,7 +43,7 @@ from tui.screens.quit import QuitScreen
 from tui.screens.reading import ReadingScreen
 from tui.screens.save_layout import SaveScreen
 from tui.screens.try_prompt import TryScreen
-from tui.view import View
+from tui.view import Connection, View
 from tui.widgets.ghost import Ghost
 from tui.widgets.instance_table import InstanceTable
 from tui.widgets.key_bar import KeyBar
@@ -158,7 +158,8 @@ class BoardScreen(Screen[None]):
     async def _read_log(self, name: str, pane: LogPane) -> None:
         """About once a second, and only while it can be seen."""
         while pane.instance == name:
-            if pane.is_on_screen and self.is_current:
+            is_gone = self.view.connection is Connection.GONE  # the app alone tries again
+            if pane.is_on_screen and self.is_current and not is_gone:
                 try:
                     lines = await self._control().log(name, offset=pane.offset_read)
                     pane.add(lines.text, lines.next_offset)
