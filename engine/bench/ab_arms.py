@@ -65,7 +65,9 @@ class Plan:
     stops: tuple[str, ...]
     """What runs now, and is stopped for the time being."""
     strangers: tuple[str, ...]
-    """Of those, what belongs to neither arm."""
+    """Of those, what belongs to neither arm: no arm would keep it as it is, whatever its name."""
+    losses: tuple[str, ...]
+    """What stopping it costs, in words."""
     dropped: tuple[str, ...]
     """Instances that do not run: they leave the service's list."""
 
@@ -79,10 +81,12 @@ async def plan(client: ServiceClient, a: ApplyLayout, b: ApplyLayout, machine: M
     """Raises PlacementRefused when an arm has no place even when it is alone."""
     snapshot, before = await client.snapshot(), await client.layout()
     layouts = {"a": a, "b": b}
-    places = {arm: await _places_of(client, layout, snapshot) for arm, layout in layouts.items()}
+    offers = {arm: await _offered(client, layout) for arm, layout in layouts.items()}
+    places = {arm: places_in(offer, snapshot.instances) for arm, offer in offers.items()}
     both, why_apart = await _side_by_side(client, layouts, places, snapshot)
     active = tuple(one.name for one in snapshot.instances if one.state in ACTIVE)
-    ours = set(places["a"]) | set(places["b"])
+    ours = {*offers["a"].keeps, *offers["b"].keeps}
+    stopping = await client.offer(StopInstances(active, forget=True))
     return Plan(
         layouts=layouts,
         places=places,
@@ -93,11 +97,12 @@ async def plan(client: ServiceClient, a: ApplyLayout, b: ApplyLayout, machine: M
         ),
         stops=active,
         strangers=tuple(name for name in active if name not in ours),
+        losses=stopping.consequences,
         dropped=tuple(one.name for one in snapshot.instances if one.name not in active),
     )
 
 
-async def _places_of(client: ServiceClient, layout: ApplyLayout, now: Snapshot) -> Places:
+async def _offered(client: ServiceClient, layout: ApplyLayout) -> Offer:
     offer = await client.offer(layout)
     if offer.refusals:
         raise PlacementRefused(
@@ -105,7 +110,7 @@ async def _places_of(client: ServiceClient, layout: ApplyLayout, now: Snapshot) 
             why="; ".join(f"{one.instance}: {one.why}" for one in offer.refusals),
             do="; ".join(dict.fromkeys(one.do for one in offer.refusals)),
         )
-    return places_in(offer, now.instances)
+    return offer
 
 
 def places_in(offer: Offer, statuses: Sequence[InstanceStatus]) -> Places:

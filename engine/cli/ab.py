@@ -324,6 +324,7 @@ def offer_lines(planned: Plan, asked: Asked, wanted: int) -> list[str]:
         starts = 2 * (asked.aa_pairs + asked.design.pairs)
         lines.append(f"every block gets engines of its own: at most {starts} starts")
     lines += [f"{name} is stopped, and started again at the end" for name in planned.stops]
+    lines += planned.losses
     lines += [f"{name} does not run: it leaves the list" for name in planned.dropped]
     load = asked.load
     if load.concurrency != wanted:
