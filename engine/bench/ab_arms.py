@@ -233,6 +233,7 @@ class ServiceArms:
     async def ready(self, arm: str, *, fresh: bool) -> Up:
         """That arm, ready for load."""
         names = tuple(self.plan.places[arm])
+        fresh = fresh or self.plan.both is None
         if arm in self._up and fresh and arm in self._used:
             await self._stop(names)
             self._up.discard(arm)
@@ -274,7 +275,16 @@ class ServiceArms:
             self._up.discard(other)
         started = [arm] if both is None or other in self._up else [arm, other]
         began = time.monotonic()
-        await self._apply(self.plan.layouts[arm] if both is None else both)
+        try:
+            await self._apply(self.plan.layouts[arm] if both is None else both)
+        except PlacementRefused as refused:
+            if both is None or self._up:
+                raise
+            # Free memory is known only now that nothing of ours holds any.
+            self.plan = replace(self.plan, both=None, why_apart=refused.why)
+            self.say(f"not side by side after all ({refused.why}): one replaces the other")
+            await self._start(arm)
+            return
         for one in started:
             await self._wait(tuple(self.plan.places[one]), self.timeout_s)
             self.start_s.setdefault(one, []).append(time.monotonic() - began)

@@ -32,9 +32,7 @@ class SavedRun:
 
 def comparison_json(outcome: Outcome, texts: Texts | None) -> dict[str, object]:
     """`slotdeck.ab/1`, with what both arms wrote."""
-    said: dict[str, object] | None = None
-    if texts is not None and texts.missing is None:
-        said = to_builtins(texts)
+    said = None if texts is None else to_builtins(texts)
     return {**outcome_json(outcome), "texts": said}
 
 

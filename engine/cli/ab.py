@@ -114,6 +114,8 @@ def _design(asked: argparse.Namespace, seed: int) -> Design:
     for name in asked.metric:
         if name not in METRICS:
             raise refuse(f"there is no metric {name!r}", f"Choose of: {', '.join(METRICS)}")
+    if asked.output and not Path(asked.output).absolute().parent.is_dir():
+        raise refuse(f"there is no folder for {asked.output}", "Create it, or name another file")
     for name in ("max_time", "timeout"):
         value = getattr(asked, name)
         if value is not None and not value > 0:
@@ -238,7 +240,7 @@ class _Comparison:
             except ControlError as error:
                 trouble = error
                 session.why_ended = f"it failed: {error.what}"
-            if session.pairs or session.aa:
+            if session.pairs or session.aa or not (interrupted or trouble):
                 self._print(session, arms)
         finally:
             interrupted |= await _put_back(arms)
@@ -248,7 +250,7 @@ class _Comparison:
 
     def _print(self, session: Session, arms: ServiceArms) -> None:
         session.facts = {
-            **session.facts,
+            **facts(arms.plan),
             "engines": {
                 name: {"engine": one.engine, "model": one.model}
                 for name, one in arms.statuses.items()
@@ -259,14 +261,14 @@ class _Comparison:
         if session.why_ended is not None:
             outcome = replace(outcome, stop=session.why_ended)
         answer = ab_saved.comparison_json(outcome, session.texts)
-        if self.asked.output:
-            full = ab_saved.with_blocks(answer, session.aa, session.pairs)
-            ab_saved.write(self.asked.output, full)
         if self.asked.json:
             print_json(answer)
         else:
             print(outcome_text(outcome, session.texts))
         sys.stdout.flush()
+        if self.asked.output:
+            full = ab_saved.with_blocks(answer, session.aa, session.pairs)
+            ab_saved.write(self.asked.output, full)
 
     def _on_pair(self, session: Session, label: str, arms: ServiceArms) -> None:
         if label == "A/A 1" or (not session.asked.aa_pairs and label == "pair 1"):
@@ -317,7 +319,8 @@ def offer_lines(planned: Plan, asked: Asked, wanted: int) -> list[str]:
             for name, place in planned.places[letter.lower()].items()
         ]
     if planned.both is not None:
-        lines.append("they fit side by side: both stay loaded and take turns")
+        turns = "" if asked.restart else ": both stay loaded and take turns"
+        lines.append(f"they fit side by side{turns}")
     else:
         lines.append(f"they do not fit side by side ({planned.why_apart}): one replaces the other")
     if asked.restart:

@@ -15,20 +15,22 @@ import pytest
 
 from engine.bench import ab_saved, ab_texts
 from engine.bench.ab import Asked, Session, even_load, shared_out
-from engine.bench.ab_arms import as_layout, layout_before
+from engine.bench.ab_arms import Place, Plan, ServiceArms, as_layout, layout_before
 from engine.bench.ab_block import Up, pooled, total
 from engine.bench.ab_clocks import HardwareWatch, spread
 from engine.bench.ab_report import running
 from engine.bench.values import Load, Progress, Target
-from engine.control import HeldLayout, HeldWish
+from engine.control import ApplyLayout, HeldLayout, HeldWish, Offer, StopInstances
 from engine.core.comparing.design import Design
 from engine.core.comparing.values import Arm, Block, Pair
 from engine.core.cpuset import CpuSet
 from engine.core.errors import UsageError
 from engine.core.layout import Instance, parse_layout
+from engine.core.placement import Refusal
 from engine.core.quantiles import summarize
-from engine.core.status import GpuStatus
+from engine.core.status import GpuStatus, InstanceStatus, MemoryBinding, Snapshot, State
 from engine.drivers import openai_api
+from engine.host.machine import read_machine
 from engine.host.root import HostRoot
 
 FAKE = Path(__file__).parents[1] / "fake_openai.py"
@@ -211,6 +213,52 @@ async def test_gpus_add_their_clock_and_without_their_power_there_are_no_watts(
     await watch.finish()
     assert watch.clocks_mhz == {"cpu": 3000.0, "gpu:1": 2400}
     assert (watch.temperature_c, watch.watts) == (70, None)
+
+
+class Refusing:
+    """Of the service only what a start needs: it has no room for both arms at once."""
+
+    def __init__(self) -> None:
+        self.names: tuple[str, ...] = ()
+        self.applied: list[str] = []
+
+    async def offer(self, change: ApplyLayout | StopInstances) -> Offer:
+        if isinstance(change, StopInstances):
+            return Offer("stop", stops=change.names)
+        refused = (Refusal("b", "numa:0 has 1 GiB left", "Wait"),) if change.name == "both" else ()
+        return Offer(change.name, refusals=refused)
+
+    async def apply(self, offer: Offer) -> None:
+        self.applied.append(offer.id)
+        self.names = () if offer.id == "stop" else (offer.id,)
+
+    async def snapshot(self) -> Snapshot:
+        binding = MemoryBinding("bind", "0")
+        rows = [
+            InstanceStatus(
+                *(name, "command", "", "core:0", State.READY, "", 1, 1, "http://x", None, 0, "0"),
+                binding,
+                verified=True,
+            )
+            for name in self.names
+        ]
+        return Snapshot("", "", tuple(rows), ())
+
+
+async def test_arms_that_turn_out_too_large_for_each_other_take_turns() -> None:
+    layouts = {arm: ApplyLayout(arm, "", "/") for arm in "ab"}
+    places = {arm: {arm: Place(CpuSet([0]), (), "bind 0", "core:0")} for arm in "ab"}
+    both = ApplyLayout("both", "", "/")
+    planned = Plan(layouts, places, both, "", HeldLayout(()), (), (), (), ())
+    service = Refusing()
+    told: list[str] = []
+    machine = read_machine(HostRoot())
+    arms = ServiceArms(service, machine, planned, 5.0, told.append)  # type: ignore[arg-type]
+    for arm in "abb":
+        assert [one.name for one in (await arms.ready(arm, fresh=False)).targets] == [arm]
+    assert "numa:0 has 1 GiB left" in told[0]
+    assert service.applied == ["a", "stop", "b", "stop", "b"], "each block gets its own start"
+    assert {arm: len(starts) for arm, starts in arms.start_s.items()} == {"a": 1, "b": 2}
 
 
 LAYOUT = """# mine

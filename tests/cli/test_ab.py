@@ -206,6 +206,9 @@ def test_max_time_ends_it_and_an_arm_that_fails_is_told(home: Home) -> None:
     done = slotdeck(home, "ab", good, other, "--aa-pairs", "0", *SHORT, "--max-time", "0.5")
     assert done.returncode == 0, done.stderr
     assert "would not end within the 0.5 s" in done.stdout
+    none = slotdeck(home, "ab", good, other, *SHORT, "--max-time", "0.001", "--json")
+    assert none.returncode == 0, none.stderr
+    assert json.loads(none.stdout)["sentence"].startswith("Not enough to tell good from other")
     assert "Not enough to tell" in done.stdout
 
 
@@ -215,6 +218,7 @@ def test_max_time_ends_it_and_an_arm_that_fails_is_told(home: Home) -> None:
         (("--pairs", "5"), 2, "5 pairs can never exclude luck"),
         (("--metric", "speed"), 2, "there is no metric 'speed'"),
         (("--aa-pairs", "1"), 2, "2 A/A pairs or more"),
+        (("--output", "/no/such/folder/x.json"), 2, "there is no folder for"),
         (("--requests", "0"), 2, "requests must be at least 1"),
     ],
 )
