@@ -51,6 +51,8 @@ bench: $(VENV)/.dev
 	PYTHONPATH=. $(BIN)/python benchmarks/planner.py
 	PYTHONPATH=. $(BIN)/python benchmarks/ab_simulation.py
 	PYTHONPATH=. $(BIN)/python benchmarks/engines.py
+	PYTHONPATH=. $(BIN)/python benchmarks/launch.py
+	PYTHONPATH=. $(BIN)/python benchmarks/soak.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,9 +1,10 @@
 """Start, stop, crash and adopt fake engines over and over: nothing may be left, nothing may grow.
 
-    PYTHONPATH=. python benchmarks/soak.py [--cycles N | --minutes M] [--seed N]
+    PYTHONPATH=. python benchmarks/soak.py [--cycles N | --minutes M] [--kills SHARE] [--seed N]
 
 The first half of the cycles kills the service with SIGKILL now and then, at any moment, and goes
 on with the one that adopts; the second half keeps one service, so that its memory can be followed.
+That grows in its first hundred starts, with the threads and histories that it keeps, then no more.
 After each cycle everything is looked at. Exits with 1 if there was a leak.
 """
 
@@ -38,7 +39,8 @@ FLAGS: tuple[list[str], ...] = (
 SETTLED_FDS, SETTLED_KIB = 2, 3 << 10
 """What one service may have more at rest, at the end than after its first cycles: file
 descriptors, and KiB of memory."""
-WARM_UP = 10
+WARM_UP = 50
+"""Cycles of the kept service before the first that counts."""
 ROOT = HostRoot()
 
 
@@ -59,6 +61,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cycles", type=int, default=200, metavar="N", help="how many (200)")
     parser.add_argument("--minutes", type=float, metavar="M", help="for so long instead")
+    parser.add_argument(
+        "--kills", type=float, default=0.5, metavar="SHARE", help="of the cycles (0.5)"
+    )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the order (1)")
     asked = parser.parse_args()
     with a_home() as home:
@@ -71,7 +76,7 @@ async def soak(home: Home, asked: argparse.Namespace) -> int:
     number, done = 0, 0.0
     kept_since = 0
     while done < 1 and len(seen.leaks) < 20:
-        kills = done < 0.5
+        kills = done < asked.kills
         if kills:
             kept_since = number + 1
         at = time.monotonic()
@@ -185,6 +190,7 @@ def grown(seen: Seen, kept_since: int) -> None:
     ):
         part = len(values) // 4
         if not part:
+            print(f"{name}: too few cycles to tell whether they grow")
             continue
         more = statistics.median(values[-part:]) - statistics.median(values[:part])
         print(f"{name:18} first quarter to last: {more:+.0f} over {len(values)} cycles")
