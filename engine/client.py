@@ -43,8 +43,8 @@ _REPAIR_WITHIN_S = 3600.0
 T = TypeVar("T")
 
 
-class AnotherVersion(ServiceUnreachable):
-    """The service speaks another protocol than this side."""
+class AnotherVersion(ControlError):
+    """There is a service, and it speaks another protocol than this side."""
 
 
 class ServiceClient:

@@ -5,10 +5,11 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from engine.core.errors import ControlError
+from engine.core.errors import ControlError, ServiceUnreachable
 from engine.reach import Reach
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ async def open_panel(layout: "ApplyLayout | None", reach: Reach, *, ascii_only: 
     sys.stdout.flush()
     try:
         control = await connect(reach=reach)
+        with suppress(ServiceUnreachable):
+            await control.snapshot()  # one of another version is told here, not in a toast
     finally:
         sys.stdout.write("\r\x1b[K")
         sys.stdout.flush()

@@ -14,6 +14,7 @@ from textual.app import App, SystemCommand
 from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
+from engine.client import AnotherVersion
 from engine.control import ApplyLayout, Control
 from engine.core.errors import ControlError
 from engine.core.status import Happening, Snapshot
@@ -255,4 +256,10 @@ class SlotdeckApp(App[None]):
 
 
 def _in_words(error: ControlError | OSError) -> str:
-    return f"{error.what}: {error.why}" if isinstance(error, ControlError) else str(error)
+    match error:
+        case AnotherVersion():
+            return str(error)  # what to do is not to wait
+        case ControlError():
+            return f"{error.what}: {error.why}"
+        case OSError():
+            return str(error)

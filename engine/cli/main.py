@@ -150,6 +150,7 @@ def _only_there(reach: "Reach", verb: str, words: list[str]) -> UsageError:
         f"(`slotdeck --host {reach.host} LAYOUT`) shows the plan before anything starts",
         "gather": "it reads the files of the machine that it runs on",
         "relay": "it is what --host runs there",
+        "service": "it looks after the service of the machine that it runs on",
     }.get(verb, "it works on the machine that it runs on, without the service")
     return UsageError(
         what=f"{verb} does not work with --host",

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from engine.cli.text import DASH, size, table
-from engine.client import connect
+from engine.client import AnotherVersion, connect
 from engine.core.errors import ControlError, ServiceUnreachable
 from engine.host.paths import Paths
 from engine.host.root import HostRoot
@@ -47,7 +47,7 @@ async def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
         return 0
     try:
         snapshot = await client.snapshot()
-    except ServiceUnreachable as error:
+    except (AnotherVersion, ServiceUnreachable) as error:
         if asked.what != "stop":
             raise
         # One that cannot be understood is the very one that has to be ended.

@@ -172,7 +172,7 @@ def _refuse_changes(request: Request) -> None:
     raise NotAllowed(
         what="Nothing was changed",
         why=f"this connection is read-only, and {_in_words(request)}",
-        do="Open it without --readonly",
+        do="Leave --readonly out; a relay or key that may only look stays so",
     )
 
 

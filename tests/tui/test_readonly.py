@@ -10,7 +10,7 @@ from engine.control import StopInstances
 from engine.core.errors import ControlError
 from engine.core.status import State
 from engine.reach import Reach
-from tests.processes import Home, a_home
+from tests.processes import Home, a_home, eventually_async
 from tests.tui.pilots import panel, text, toasts, until
 from tests.tui.scripted_control import ScriptedControl
 from tests.tui.terminal import Terminal
@@ -53,6 +53,17 @@ async def test_the_service_refuses_what_the_panel_forgot(home: Home) -> None:
             await change
     (one,) = (await looking.snapshot()).instances
     assert one.state is State.READY
+
+
+async def test_a_panel_that_meets_another_version_says_what_to_do(home: Home) -> None:
+    old = "import engine.service.connection as one; one.PROTOCOL = 1"
+    home.start_service(launcher=old)
+    await eventually_async(home._accepts)
+    with Terminal("-m", "engine.cli.main", size=(200, 24), **home.environment) as terminal:
+        terminal.until(terminal.ended)
+        assert terminal.status == 1
+        assert b"(protocol 1), this side slotdeck" in terminal.raw
+        assert b"`slotdeck service stop`; engines go on" in terminal.raw
 
 
 def test_the_panel_as_a_process(home: Home, tmp_path: Path) -> None:
