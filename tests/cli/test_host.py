@@ -73,6 +73,22 @@ def test_relative_paths_begin_at_the_home_there(far: Faraway) -> None:
     assert refused.returncode in (2, 3)
 
 
+def test_a_layout_of_there_is_saved_here_with_whole_paths(far: Faraway) -> None:
+    program = far.there.folder / "bin" / "engine"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -S {FAKE_ENGINE} "$@"\n')
+    program.chmod(0o755)
+    there = far.there.folder / "there.toml"
+    command = {"name": "a", "command": ["bin/engine", "--port", "{port}"]}
+    there.write_text(far.there.layout(command, name="there").text)
+    up = far.run("up", str(there), "--timeout", "60", **far.there.environment)
+    assert up.returncode == 0, up.stderr
+    saved = far.here.folder / "saved.toml"
+    assert far.ask("save", str(saved)).returncode == 0
+    assert f'"{program}"' in saved.read_text()
+    assert far.ask("up", str(saved), "--timeout", "60").returncode == 0
+
+
 def test_one_link_carries_all_calls_of_a_command(far: Faraway) -> None:
     assert (
         far.ask("up", far.layout({"name": "a", "flags": ["--ready-after", "1"]})).returncode == 0
