@@ -219,8 +219,6 @@ class ServiceArms:
     say: Callable[[str], None]
     start_s: dict[str, list[float]] = field(default_factory=dict)
     """By arm: how long its starts took."""
-    statuses: dict[str, InstanceStatus] = field(default_factory=dict)
-    """Of the instances as they were when they became ready."""
     _used: set[str] = field(default_factory=set)
     _up: set[str] = field(default_factory=set)
 
@@ -251,7 +249,6 @@ class ServiceArms:
                     why=f"it is {state}",
                     do=f"Read its log: `slotdeck logs {name}`",
                 )
-        self.statuses |= {name: found[name] for name in names}
         return self._described([found[name] for name in names])
 
     async def end(self) -> None:

@@ -117,7 +117,13 @@ def _manifest(manifest: Mapping[str, object]) -> list[str]:
     for arm in ("a", "b"):
         told = manifest.get(f"arm_{arm}")
         if isinstance(told, Mapping):
-            lines += [f"{arm.upper()}: {one}" for one in told.get("instances", ())]
+            models = {
+                " ".join(str(one[key]) for key in ("engine", "model", "dtype")).replace("  ", " ")
+                + ("" if one["weight_only"] == "none" else f" {one['weight_only']}")
+                for one in told.get("wishes", ())
+            }
+            lines.append(f"{arm.upper()}, {told.get('layout')}: {', '.join(sorted(models))}")
+            lines += [f"  {one}" for one in told.get("instances", ())]
     load = manifest.get("load")
     if isinstance(load, Mapping):
         streams = "1 stream" if load["concurrency"] == 1 else f"{load['concurrency']} streams"

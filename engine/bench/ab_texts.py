@@ -15,7 +15,8 @@ PROMPTS = (
     "To be, or not to be, that is",
 )
 TOKENS = 24
-SHOWN = 60
+SHOWN = 24
+"""Characters of each text after the place where they part."""
 _IDLE_TIMEOUT_S = 120.0
 
 
@@ -26,6 +27,13 @@ class Differs:
     prompt: str
     a: str
     b: str
+
+    def beginning(self, text: str) -> str:
+        """As far as it takes to see the difference."""
+        pairs = enumerate(zip(self.a, self.b, strict=False))
+        shorter = min(len(self.a), len(self.b))
+        end = next((place for place, (a, b) in pairs if a != b), shorter) + SHOWN
+        return repr(text if len(text) <= end else f"{text[:end]}…")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +55,8 @@ class Texts:
         return (
             f"at temperature 0 the arms write different texts for {self.differing} of "
             f"{self.same + self.differing} prompts; to {self.first.prompt!r} A writes "
-            f"{_beginning(self.first.a)}, B writes {_beginning(self.first.b)}"
+            f"{self.first.beginning(self.first.a)}, B writes "
+            f"{self.first.beginning(self.first.b)}"
         )
 
 
@@ -101,7 +110,3 @@ async def _model(target: Target, base: str) -> str:
             why="its answer has no data[0].id",
             do="Read the engine's log.",
         ) from None
-
-
-def _beginning(text: str) -> str:
-    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")

@@ -27,15 +27,18 @@ from engine.control import ApplyLayout
 from engine.core.compare import compare_runs
 from engine.core.comparing.design import FAMILY, MIN_PAIRS, Design
 from engine.core.comparing.values import METRICS, Arm
+from engine.core.comparing.void import sift
 from engine.core.cpuset import CpuSet
 from engine.core.errors import ControlError, UsageError
-from engine.core.layout import Layout
+from engine.core.layout import Layout, parse_layout
 from engine.core.status import GpuStatus
 from engine.core.topology import Machine
 
 INTERRUPTED = 130
 REQUESTS = 8
 """Of a block, at least; and four a stream."""
+TOLD = ("name", "engine", "model", "slot", "dtype", "weight_only", "weights")
+"""Of each instance's wish, in the manifest: nothing that may hold a secret."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -251,10 +254,6 @@ class _Comparison:
     def _print(self, session: Session, arms: ServiceArms) -> None:
         session.facts = {
             **facts(arms.plan),
-            "engines": {
-                name: {"engine": one.engine, "model": one.model}
-                for name, one in arms.statuses.items()
-            },
             "start_s": {arm: [round(one, 2) for one in s] for arm, s in arms.start_s.items()},
         }
         outcome = session.outcome(final=True)
@@ -277,9 +276,9 @@ class _Comparison:
         if label.startswith("A/A"):
             _say(f"{label} of {session.asked.aa_pairs}: {running(session.aa, self._shown)}")
             return
-        order = session.pairs[-1].order
-        most = session.asked.design.pairs
-        _say(f"{label} of {most} ({order}): {running(session.pairs, self._shown)}")
+        valid = len(sift(session.pairs)[0])
+        far = f"{session.pairs[-1].order}, {valid} of {session.asked.design.pairs} valid"
+        _say(f"{label} ({far}): {running(session.pairs, self._shown)}")
 
     @property
     def _shown(self) -> tuple[str, ...]:
@@ -350,9 +349,14 @@ def cost_lines(asked: Asked, arms: ServiceArms) -> list[str]:
 
 def facts(planned: Plan) -> dict[str, object]:
     """Layouts and placements, for the manifest; secrets of the files stay out."""
+    asked = {
+        arm: parse_layout(layout.text, name=layout.name).instances
+        for arm, layout in planned.layouts.items()
+    }
     return {
         f"arm_{arm}": {
             "layout": Path(planned.layouts[arm].name).name,
+            "wishes": [{key: getattr(one, key) for key in TOLD} for one in asked[arm]],
             "instances": [f"{name} {place}" for name, place in places.items()],
         }
         for arm, places in planned.places.items()

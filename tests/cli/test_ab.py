@@ -18,8 +18,8 @@ PROGRAM = (
     "import sys; import engine.bench.health as h; h.RUNQUEUE_LIMIT = h.CPU_LIMIT = 99; "
     "from engine.cli.main import main; sys.exit(main())"
 )
-SHORT = ("--output-len", "5", "--requests", "3", "--input-len", "8")
-QUICK, SLOW = ["--itl-ms", "2"], ["--itl-ms", "7"]
+SHORT = ("--output-len", "5", "--requests", "3", "--input-len", "2")
+QUICK, SLOW = ["--itl-ms", "2"], ["--itl-ms", "10"]
 KEYS = {
     *("schema", "metrics", "pairs", "void", "noise_floor", "sentence", "manifest"),
     *("arms", "aa", "break_even", "stop", "paired", "texts"),
@@ -75,22 +75,23 @@ def test_side_by_side_a_real_difference_is_found_and_nothing_is_left(home: Home)
     assert done.returncode == 0, done.stderr
     assert "fit side by side" in done.stderr
     assert "load generator on " in done.stderr
-    assert "pair 6 of 6 (" in done.stderr
+    assert ", 6 of 6 valid): TTFT ×" in done.stderr
     assert "done: " in done.stderr
     answer = json.loads(done.stdout)
     assert set(answer) == KEYS
     assert all(set(row) >= ROW for row in answer["metrics"])
     assert (answer["schema"], answer["pairs"], answer["void"]) == ("slotdeck.ab/1", 6, [])
-    tpot = rows(answer)["tpot_ms"]
-    assert (tpot["verdict"], tpot["better"], tpot["unit"]) == ("better", "lower", "ms")
-    assert tpot["ratio"] < 0.8
+    itl = rows(answer)["itl_ms"]
+    assert (itl["verdict"], itl["better"], itl["unit"]) == ("better", "lower", "ms")
+    assert itl["ratio"] < 0.8
     assert rows(answer)["output_tokens_per_s_per_core"]["unit"] == "tokens/s/core"
     assert "quick" in answer["sentence"]
     assert "faster" in answer["sentence"] or "as fast" in answer["sentence"]
     assert answer["texts"] == {"same": 4, "differing": 0, "first": None, "missing": None}
     assert answer["manifest"]["side_by_side"]
     assert answer["manifest"]["served"] == {"a": ["fake"], "b": ["fake"]}
-    assert answer["manifest"]["engines"]["a"]["engine"] == "command"
+    (wish,) = answer["manifest"]["arm_a"]["wishes"]
+    assert (wish["name"], wish["engine"], wish["slot"]) == ("a", "command", "core:0")
     assert running(home) == {}
 
     blocks = json.loads(saved.read_text())["blocks"]
@@ -99,7 +100,7 @@ def test_side_by_side_a_real_difference_is_found_and_nothing_is_left(home: Home)
     assert apart.returncode == 0, apart.stderr
     again = json.loads(apart.stdout)
     assert again["paired"] is False
-    assert rows(again)["tpot_ms"]["verdict"] == "better"
+    assert rows(again)["itl_ms"]["verdict"] == "better"
     assert "weaker than pairs" in again["sentence"]
 
 
@@ -177,7 +178,7 @@ def test_ctrl_c_keeps_what_was_measured_and_puts_back_what_ran(home: Home) -> No
             start_new_session=True,
         )
     try:
-        eventually(lambda: "pair 2 of 200" in errors.read_text())
+        eventually(lambda: "pair 2 (" in errors.read_text())
         child.send_signal(signal.SIGINT)
         out, _ = child.communicate(timeout=40)
     finally:
