@@ -5,8 +5,6 @@ from pathlib import Path
 
 from engine.host.root import HostRoot
 
-_MOST_MAPS = 64 << 20
-
 
 def users_of(root: HostRoot, folder: Path) -> dict[int, str]:
     """Living processes by pid, each with its name.
@@ -28,4 +26,4 @@ def users_of(root: HostRoot, folder: Path) -> dict[int, str]:
 
 def _maps(root: HostRoot, pid: str, start: str) -> bool:
     # Each line ends with the file's path, which begins after a space.
-    return f" {start}" in (root.beginning(f"proc/{pid}/maps", _MOST_MAPS) or "")
+    return f" {start}" in (root.content(f"proc/{pid}/maps") or "")
