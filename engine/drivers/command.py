@@ -10,7 +10,7 @@ from engine.drivers.flags import with_args, written
 
 
 class CommandDriver:
-    """`command = ["server", "--port", "{port}"]` with {model} {port} {cpus} {threads} {gpus} {tp}."""
+    """An argv template: "--port {port}"; it knows {model} {port} {cpus} {threads} {gpus} {tp}."""
 
     name = "command"
     device: Device = "any"
