@@ -85,6 +85,9 @@ async def test_it_ends_when_nobody_reads_any_more(home: Home) -> None:
 async def test_what_is_not_taken_waits_at_the_service(home: Home) -> None:
     """A deaf reader: the relay holds a piece only, and the service gives the client up."""
     client = await home.connect()
+    await home.up(client, {"name": "a"})
+    log = next(home.paths.instance("a").glob("log-*"))
+    log.write_bytes(b"0123456789abcde\n" * (1 << 16))
     pid = await home.service_pid()
     before = fds_of(pid)
     read, write = os.pipe()
@@ -92,7 +95,8 @@ async def test_what_is_not_taken_waits_at_the_service(home: Home) -> None:
         os.close(write)
         os.read(read, 1)
         await eventually_async(lambda: fds_of(pid) > before)
-        say(one, ME, *[Request("machine")] * 400)  # some MB of answers
+        # Tens of MB of answers: more than all buffers on the way.
+        say(one, ME, *[Request("log", {"name": "a", "offset": 0, "limit_bytes": 1 << 20})] * 40)
         started = time.monotonic()
         await eventually_async(lambda: fds_of(pid) <= before)
         assert time.monotonic() - started < 20
