@@ -146,12 +146,20 @@ async def test_a_titled_worker_of_a_lost_instance_is_an_orphan(home: Home) -> No
 
 
 def test_a_session_of_the_same_number_that_began_later_is_a_strangers() -> None:
-    me = read_stat(ROOT, os.getpid())
-    assert me is not None
-    leader = {"pid": me.session, "started_ticks": -1}
-    assert in_session({me.pid: me}, {**leader, "ended_ticks": me.started_ticks - 1}) == ()
-    assert in_session({me.pid: me}, leader) == ()
-    assert in_session({me.pid: me}, {**leader, "ended_ticks": me.started_ticks}) == (me.pid,)
+    # A session of its own: the tests' one is 0 where its leader is outside of our pid namespace.
+    sleeper = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        stat = read_stat(ROOT, sleeper.pid)
+        assert stat is not None
+        leader = {"pid": stat.session, "started_ticks": -1}
+        before = {**leader, "ended_ticks": stat.started_ticks - 1}
+        assert in_session({stat.pid: stat}, before) == ()
+        assert in_session({stat.pid: stat}, leader) == ()
+        found = in_session({stat.pid: stat}, {**leader, "ended_ticks": stat.started_ticks})
+        assert found == (stat.pid,)
+    finally:
+        sleeper.kill()
+        sleeper.wait()
 
 
 async def test_what_a_stop_could_not_end_is_told_in_why(home: Home) -> None:
