@@ -28,7 +28,8 @@ from tui.present.happenings import fresh
 from tui.present.text import clean
 from tui.screens.board import BoardScreen
 from tui.view import Connection, View
-from tui.widgets.palette import THEME, Palette
+from tui.widgets.palette import Palette
+from tui.widgets.schemes import DARK, Scheme
 
 Reconnect = Callable[[], Awaitable[Control]]
 CATCH_UP_S = 0.1
@@ -64,6 +65,7 @@ class SlotdeckApp(App[None]):
         retry_s: float = 1.5,
         terminal: int | None = None,
         host: str = "",
+        scheme: Scheme = DARK,
     ) -> None:
         """`layout` is offered once connected; `terminal`: the descriptor watched for hang-ups."""
         super().__init__()
@@ -78,11 +80,14 @@ class SlotdeckApp(App[None]):
         self._late: SnapshotArrived | None = None
         self._faults: set[str] = set()
         glyphs = ASCII if ascii_only else UNICODE
-        self.board = BoardScreen(self, lambda: self.control, self.select, clock, Palette(), glyphs)
+        if glyphs.half and not scheme.halves:
+            glyphs = replace(glyphs, half=None)
+        palette = Palette(scheme)
+        self.board = BoardScreen(self, lambda: self.control, self.select, clock, palette, glyphs)
         if layout is not None:
             self.board.opened = str(Path(layout.base, Path(layout.name).name))
-        self.register_theme(THEME)
-        self.theme = THEME.name
+        self.register_theme(scheme.theme)
+        self.theme = scheme.theme.name
 
     def get_default_screen(self) -> Screen[None]:
         return self.board
