@@ -21,6 +21,7 @@ from engine.control import (
     AnswerPiece,
     ApplyLayout,
     Change,
+    CommandLine,
     HeldLayout,
     HeldWish,
     LogLines,
@@ -90,6 +91,10 @@ class ServiceClient:
         """What is asked against what is got; a repair may take as long as its pages need."""
         arguments = {"names": names, "repair": repair}
         return await self._one("verify", arguments, Verification, within_s=_REPAIR_WITHIN_S)
+
+    async def command(self, name: str) -> CommandLine:
+        """How the instance is started."""
+        return await self._one("command", {"name": name}, CommandLine)
 
     async def layout(self) -> HeldLayout:
         """What is wished now, to be saved as a layout file."""

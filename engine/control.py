@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from engine.core.command import Explained
 from engine.core.layout import Instance
 from engine.core.placement import Placement, Refusal
 from engine.core.status import Snapshot
@@ -25,6 +26,13 @@ class ApplyLayout:
 @dataclass(frozen=True, slots=True)
 class StartInstances:
     """Start stopped or failed instances again where they were."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RestartInstances:
+    """Stop instances that run, and start them again where they were."""
 
     names: tuple[str, ...]
 
@@ -64,7 +72,15 @@ class StopLoad:
     """End the running load."""
 
 
-Change = ApplyLayout | StartInstances | StopInstances | MoveInstance | StartLoad | StopLoad
+Change = (
+    ApplyLayout
+    | StartInstances
+    | RestartInstances
+    | StopInstances
+    | MoveInstance
+    | StartLoad
+    | StopLoad
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +158,16 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True)
+class CommandLine:
+    """How an instance is started; secrets redacted."""
+
+    shell: str
+    """The same as a line to type by hand, with `numactl`."""
+    parts: tuple[Explained, ...]
+    """Each word and variable, and who asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogLines:
     """A piece of an instance's log."""
 
@@ -201,6 +227,10 @@ class Control(Protocol):
     async def verify(self, names: tuple[str, ...] = (), *, repair: bool = False) -> Verification:
         """Look again at running instances, at all of them without names; `repair` first brings
         threads and pages back to where they were asked for."""
+        ...
+
+    async def command(self, name: str) -> CommandLine:
+        """The instance's command line and environment, each part with its source."""
         ...
 
     async def layout(self) -> HeldLayout:

@@ -19,7 +19,9 @@ SLOW_CLIENT_S = 10.0
 """For its first request, and for every answer to be taken."""
 IDLE_CLIENT_S = 300.0
 """Between two calls: of a client whose host is gone nothing else may ever tell."""
-_LOOKS = frozenset({"machine", "snapshot", "snapshots", "offer", "verify", "log", "ask"})
+_LOOKS = frozenset(
+    {"machine", "snapshot", "snapshots", "offer", "verify", "command", "log", "ask"}
+)
 """What a read-only client may call. `layout` holds the secrets of `env`: it is not among them."""
 
 

@@ -12,6 +12,7 @@ from engine.control import (
     HeldWish,
     MoveInstance,
     Offer,
+    RestartInstances,
     StartInstances,
     StartLoad,
     StopInstances,
@@ -73,6 +74,8 @@ class Offers:
                 made = self._layout(change, machine)
             case StartInstances(names=names):
                 made = self._start(change, names, machine)
+            case RestartInstances(names=names):
+                made = self._restart(change, names, machine)
             case StopInstances(names=names):
                 active = tuple(
                     name for name in names if known(self._supervisor.managed, name).active
@@ -211,6 +214,19 @@ class Offers:
                 continue
             self._place_again(one, one.wish, machine, planned, refusals)
         offer = self._new(starts=tuple(one.placement for one in planned), refusals=tuple(refusals))
+        return self._keep(offer, change, machine, planned)
+
+    def _restart(self, change: Change, names: tuple[str, ...], machine: Machine) -> _Made:
+        planned: list[Planned] = []
+        refusals: list[Refusal] = []
+        for name in names:
+            one = known(self._supervisor.managed, name)
+            self._place_again(one, one.wish, machine, planned, refusals)
+        offer = self._new(
+            starts=tuple(one.placement for one in planned),
+            refusals=tuple(refusals),
+            consequences=self._losses(names),
+        )
         return self._keep(offer, change, machine, planned)
 
     def _move(self, change: MoveInstance, machine: Machine) -> _Made:

@@ -22,6 +22,7 @@ from engine.host.machine import read_machine
 from engine.host.paths import Paths
 from engine.service.adoption import adopt
 from engine.service.answers import answer
+from engine.service.commands import command_line
 from engine.service.connection import (
     ClientGone,
     Gone,
@@ -231,6 +232,10 @@ class Service:
                 look = msgspec.convert(request.arguments, _VerifyArguments)
                 verified = verify_named(self._supervisor, look.names, repair=look.repair)
                 await send(writer, await verified)
+            case "command":
+                one = known(self._supervisor.managed, str(request.arguments.get("name")))
+                around, machine = self._supervisor.around, self._machine
+                await send(writer, await asyncio.to_thread(command_line, one, machine, around))
             case "layout":
                 await send(writer, self._offers.layout())
             case "log":

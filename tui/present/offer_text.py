@@ -5,6 +5,7 @@ from engine.control import (
     Change,
     MoveInstance,
     Offer,
+    RestartInstances,
     StartInstances,
     StartLoad,
     StopInstances,
@@ -24,6 +25,8 @@ def change_title(change: Change) -> str:
             return f"Apply the layout {clean(change.name)}"
         case StartInstances():
             return f"Start {_names(change.names)}"
+        case RestartInstances():
+            return f"Restart {_names(change.names)}"
         case StopInstances():
             return f"{'Forget' if change.forget else 'Stop'} {_names(change.names)}"
         case MoveInstance():
