@@ -191,6 +191,16 @@ def test_an_early_look_asks_for_more_and_widens_the_interval() -> None:
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
 
 
+def test_a_look_far_too_early_is_not_enough_instead_of_an_interval_of_everything() -> None:
+    spread = [(-1) ** i * 0.4 for i in range(6)]
+    ended = compare(pairs_of(spread), a=A, b=B, design=Design.of(200), final=True)
+    row = ended.comparisons[0]
+    assert (row.verdict, row.ci95, row.smallest_detectable) == (Verdict.NOT_ENOUGH, None, None)
+    assert row.why == "so far only a difference of over 1,000 times could have been seen"
+    assert ended.sentence == "Not enough to tell one card from two cards."
+    json.dumps(outcome_json(ended), allow_nan=False)
+
+
 def test_a_difference_within_what_a_against_itself_came_to_is_none() -> None:
     pairs = pairs_of([0.01 + wobble / 10 for wobble in WOBBLE])
     assert only(pairs).verdict is Verdict.WORSE

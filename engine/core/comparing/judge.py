@@ -2,7 +2,8 @@
 
 The rules of a verdict, in this order:
 
-1. fewer than 6 valid pairs, or no look due: not enough
+1. fewer than 6 valid pairs, or no look due: not enough; neither is an early look that is blind to
+   all but absurd differences
 2. the 95 % interval holds "equal": no difference
 3. the difference lies within the noise floor, what A against itself came to: no difference
 4. the metric is one of a family, and Holm's step for the family does not pass: no difference
@@ -18,6 +19,9 @@ from engine.core.comparing.estimate import Estimate
 from engine.core.comparing.values import Better, Comparison, Metric, Pair, Verdict
 
 MIN_AA_PAIRS = 2
+_BLIND = log(1000)
+"""A log-ratio. An early look at few of many planned pairs spends so little of the error that its
+interval is wider than this: it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +126,18 @@ def _row(
         detectable = estimate.detectable(shared, floor)
         verdict = Verdict.NO_DIFFERENCE
         seen = estimate.p <= level
-        if seen and abs(estimate.mean) <= floor:
+        if not seen and detectable > _BLIND:
+            verdict = Verdict.NOT_ENOUGH
+            why = "so far only a difference of over 1,000 times could have been seen"
+        elif seen and abs(estimate.mean) <= floor:
             why = "within what A against itself came to"
         elif seen and questions > 1 and draft.metric.name not in passed:
             why = f"sure enough alone, not as one of {questions} questions (Holm)"
         elif seen:
             lower = draft.metric.better is Better.LOWER
             verdict = Verdict.BETTER if (estimate.mean < 0) == lower else Verdict.WORSE
+        if detectable > _BLIND:  # nor would a float hold them
+            interval = detectable = None
     ratio = None
     if draft.a is not None and draft.b is not None:
         ratio = draft.b / draft.a if estimate is None else exp(estimate.mean)
