@@ -20,6 +20,7 @@ from engine.control import (
     AnswerEnd,
     AnswerPiece,
     ApplyLayout,
+    Catalogue,
     Change,
     CommandLine,
     HeldLayout,
@@ -100,6 +101,10 @@ class ServiceClient:
         """What is wished now, to be saved as a layout file."""
         held = await self._one("layout", {}, HeldLayout)
         return _from_elsewhere(held, self._home) if self._reach.host else held
+
+    async def catalogue(self) -> Catalogue:
+        """The engines and models for a new instance."""
+        return await self._one("catalogue", {}, Catalogue)
 
     async def log(self, name: str, *, offset: int = -1, limit_bytes: int = 65536) -> LogLines:
         """A piece of an instance's log."""

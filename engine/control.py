@@ -57,6 +57,46 @@ class MoveInstance:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldWish:
+    """One instance as it is wished now, and where its relative paths start."""
+
+    wish: Instance
+    base: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One instance and the slot that it shall have."""
+
+    name: str
+    slot: str
+
+
+@dataclass(frozen=True, slots=True)
+class MoveInstances:
+    """Several at once, placed beside each other: they may also change places."""
+
+    seats: tuple[Seat, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AddInstances:
+    """Start new instances beside those that there are."""
+
+    wishes: tuple[HeldWish, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """Take the newest change of placements back: every instance to the very PUs that it had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redo:
+    """Do again what was taken back last."""
+
+
+@dataclass(frozen=True, slots=True)
 class StartLoad:
     """Send steady streaming requests to instances, for at most `duration_s` seconds."""
 
@@ -78,9 +118,42 @@ Change = (
     | RestartInstances
     | StopInstances
     | MoveInstance
+    | MoveInstances
+    | AddInstances
+    | Undo
+    | Redo
     | StartLoad
     | StopLoad
 )
+
+
+def words_of(change: Change) -> str:
+    """The change in few words, as one asks for it."""
+    match change:
+        case ApplyLayout(name=name):
+            return f"apply the layout {name}"
+        case StartInstances(names=names):
+            return f"start {', '.join(names)}"
+        case RestartInstances(names=names):
+            return f"restart {', '.join(names)}"
+        case StopInstances(names=names, forget=forget):
+            return f"{'forget' if forget else 'stop'} {', '.join(names)}"
+        case MoveInstance(name=name, slot=slot):
+            return f"move {name} to {slot}"
+        case MoveInstances(seats=seats):
+            return "move " + ", ".join(f"{seat.name} to {seat.slot}" for seat in seats)
+        case AddInstances(wishes=wishes):
+            return "start new " + ", ".join(
+                f"{one.wish.name} on {one.wish.slot}" for one in wishes
+            )
+        case Undo():
+            return "undo"
+        case Redo():
+            return "do again"
+        case StartLoad(names=names):
+            return f"send load to {', '.join(names)}"
+        case StopLoad():
+            return "end the load"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +177,6 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldWish:
-    """One instance as it is wished now, and where its relative paths start."""
-
-    wish: Instance
-    base: str
-
-
-@dataclass(frozen=True, slots=True)
 class HeldLayout:
     """What is wished now, secrets of `env` included, and the file that it came from."""
 
@@ -123,6 +188,39 @@ class HeldLayout:
     """The file that was applied last; empty where the service does not know it any more."""
     text: str = ""
     """That file's text as it was applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOffered:
+    """An engine that a new instance may have."""
+
+    name: str
+    device: str
+    """cpu, gpu, or any: what it computes on."""
+    weight_only: tuple[str, ...]
+    why_not: str = ""
+    """Why it cannot be started here now; empty where it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOffered:
+    """A model that a new instance may have."""
+
+    name: str
+    """As a layout says it."""
+    weights_bytes: int | None
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """What new instances can be made of on this machine."""
+
+    engines: tuple[EngineOffered, ...]
+    models: tuple[ModelOffered, ...]
+    """Bundled ones, those in the cache of the model hub, and those that instances have."""
+    base: str
+    """Where relative model paths of a new instance start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +333,10 @@ class Control(Protocol):
 
     async def layout(self) -> HeldLayout:
         """What is wished now, to be saved as a layout file."""
+        ...
+
+    async def catalogue(self) -> Catalogue:
+        """The engines and models for a new instance."""
         ...
 
     async def log(self, name: str, *, offset: int = -1, limit_bytes: int = 65536) -> LogLines:

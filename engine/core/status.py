@@ -3,6 +3,11 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from engine.core.strangers import Stranger
+
+MOST_STRANGERS = 64
+"""In one snapshot; those with the most memory."""
+
 
 class State(StrEnum):
     """An instance's states; each carries a reason in words beside it."""
@@ -154,3 +159,10 @@ class Snapshot:
     """The newest 100, oldest first."""
     service_pid: int = 0
     service_version: str = ""
+    strangers: tuple[Stranger, ...] = ()
+    """Programs that are not ours and hold PUs or GPUs, looked for now and then while somebody
+    watches; at most `MOST_STRANGERS`."""
+    undo: str = ""
+    """The change that `Undo` would take back, in words; empty where there is none."""
+    redo: str = ""
+    """The same for `Redo`."""

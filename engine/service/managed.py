@@ -33,6 +33,8 @@ class Managed:
     mark: str = ""
     launched: Launched | None = None
     started_at: str | None = None
+    loading_s: float | None = None
+    """What its last start took until its first token; None where nobody of us saw it."""
     verified: bool | None = None
     differences: tuple[Difference, ...] = ()
     """What differs from what was asked, as far as it was looked at since this start."""

@@ -1,39 +1,44 @@
 """Offers: what a change would start, stop and move, made first and applied after."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.control import (
+    AddInstances,
     ApplyLayout,
     Change,
     HeldLayout,
     HeldWish,
     MoveInstance,
+    MoveInstances,
     Offer,
+    Redo,
     RestartInstances,
+    Seat,
     StartInstances,
     StartLoad,
     StopInstances,
     StopLoad,
+    Undo,
 )
-from engine.core.cpuset import CpuSet
 from engine.core.errors import ControlError, SlotError, StaleOffer
-from engine.core.layout import Instance, Layout, parse_layout
+from engine.core.layout import parse_layout
 from engine.core.placement import Placement, Refusal, moved
 from engine.core.placing.held import Held
 from engine.core.status import InstanceStatus, State
 from engine.core.topology import Machine
-from engine.host.ports import listening_ports
+from engine.service.arranging import Stand, arrange, free_bytes, stand_of, strangers_ports
 from engine.service.live_moves import is_same, ways_of
 from engine.service.loads import Loads
-from engine.service.managed import Managed, known
+from engine.service.managed import known
 from engine.service.moving import begin_move
-from engine.service.neighbours import free_memory, strangers_on
-from engine.service.orders import Planned, order_of
+from engine.service.neighbours import strangers_on
+from engine.service.orders import Planned
 from engine.service.planning import plan_layout
 from engine.service.supervisor import Supervisor
+from engine.service.undoing import NOWHERE, Past, Return
 
 _OFFERS_KEPT = 32
 
@@ -49,6 +54,8 @@ class _Made:
     layout_name: str = ""
     marks: dict[str, str] = field(default_factory=dict)
     """Of the processes that are to be moved live."""
+    gone: tuple[str, ...] = ()
+    """Who leaves the list by an undo."""
 
 
 class Offers:
@@ -66,6 +73,7 @@ class Offers:
         self._made: dict[str, _Made] = {}
         self._turn = 0
         self._applied: ApplyLayout | None = None
+        self.past = Past(supervisor)
 
     def offer(self, change: Change, machine: Machine) -> Offer:
         """What the change would do on this machine; nothing happens yet."""
@@ -84,8 +92,15 @@ class Offers:
                 told = tuple(f"{name} leaves the list" for name in rest if change.forget)
                 offer = self._new(stops=active, consequences=(*self._losses(active), *told))
                 made = self._keep(offer, change, machine)
-            case MoveInstance():
-                made = self._move(change, machine)
+            case MoveInstance(name=name, slot=slot):
+                made = self._move(change, (Seat(name, slot),), machine, restart=change.restart)
+            case MoveInstances(seats=seats):
+                made = self._move(change, seats, machine)
+            case AddInstances():
+                made = self._add(change, machine)
+            case Undo() | Redo():
+                way = self.past.way(change)
+                made = self._arranged(change, way.stands, machine, way=way)
             case StartLoad(names=names):
                 made = self._keep(self._load(change, names), change, machine)
             case StopLoad():
@@ -121,6 +136,8 @@ class Offers:
             )
         self._turn += 1
         supervisor = self._supervisor
+        places = (each.instance for each in (*made.offer.moves, *made.offer.starts))
+        before = self.past.stands((*made.offer.stops, *made.gone, *places))
         match made.change:
             case StartLoad():
                 await self._loads.start(made.change)
@@ -134,7 +151,8 @@ class Offers:
                 self._applied = made.change
                 self._stop(made.offer.stops, forget=True)
             case _:
-                pass
+                self._stop(made.offer.stops)
+                self._stop(made.gone, forget=True)
         for placement in (*made.offer.moves, *made.offer.starts):
             planned = made.planned[placement.instance]
             known = supervisor.managed.get(planned.wish.name)
@@ -144,6 +162,7 @@ class Offers:
                 begin_move(supervisor, known, planned)
                 continue
             supervisor.start(planned.wish, planned.placement, planned.base, layout)
+        self.past.remember(made.change, before, made.planned, made.layout_name)
         await supervisor.saved()
 
     def layout(self) -> HeldLayout:
@@ -156,7 +175,7 @@ class Offers:
         path = Path(self._applied.base, Path(self._applied.name).name)
         return HeldLayout(wishes, name, str(path), self._applied.text)
 
-    def _stop(self, names: tuple[str, ...], *, forget: bool) -> None:
+    def _stop(self, names: Sequence[str], *, forget: bool = False) -> None:
         for name in names:
             if name in self._supervisor.managed:  # it may have left the list meanwhile
                 self._supervisor.stop(name, forget=forget)
@@ -168,12 +187,12 @@ class Offers:
         managed = self._supervisor.managed
         held = Held(
             pus={},
-            ports=self._strangers_ports(set(managed)),
+            ports=strangers_ports(self._supervisor, set(managed)),
             preferred_ports={
                 one.name: one.placement.port for one in managed.values() if one.active
             },
             strangers=strangers_on(self._supervisor.root, machine),
-            free_bytes=self._free_bytes(),
+            free_bytes=free_bytes(self._supervisor),
         )
         plan = plan_layout(machine, layout, self._supervisor.around, base=change.base, held=held)
         starts, moves, keeps = [], [], []
@@ -205,23 +224,22 @@ class Offers:
         return self._keep(offer, change, machine, plan.planned, layout.name)
 
     def _start(self, change: Change, names: tuple[str, ...], machine: Machine) -> _Made:
-        planned: list[Planned] = []
         refusals: list[Refusal] = []
+        stands: list[Stand] = []
         for name in names:
             one = known(self._supervisor.managed, name)
             if one.active:
                 refusals.append(Refusal(name, f"it is {one.life.state}", "Nothing needs doing"))
                 continue
-            self._place_again(one, one.wish, machine, planned, refusals)
-        offer = self._new(starts=tuple(one.placement for one in planned), refusals=tuple(refusals))
-        return self._keep(offer, change, machine, planned)
+            stands.append(replace(stand_of(one), strictly=False))
+        return self._arranged(change, stands, machine, refusals=refusals)
 
     def _restart(self, change: Change, names: tuple[str, ...], machine: Machine) -> _Made:
-        planned: list[Planned] = []
-        refusals: list[Refusal] = []
-        for name in names:
-            one = known(self._supervisor.managed, name)
-            self._place_again(one, one.wish, machine, planned, refusals)
+        stands = [
+            replace(stand_of(known(self._supervisor.managed, name)), strictly=False)
+            for name in names
+        ]
+        planned, refusals = arrange(self._supervisor, stands, machine)
         offer = self._new(
             starts=tuple(one.placement for one in planned),
             refusals=tuple(refusals),
@@ -229,31 +247,67 @@ class Offers:
         )
         return self._keep(offer, change, machine, planned)
 
-    def _move(self, change: MoveInstance, machine: Machine) -> _Made:
-        name = change.name
-        one = known(self._supervisor.managed, name)
-        planned: list[Planned] = []
+    def _move(
+        self, change: Change, seats: Sequence[Seat], machine: Machine, *, restart: bool = False
+    ) -> _Made:
         refusals: list[Refusal] = []
-        try:
-            wish = moved(one.wish, change.slot)
-        except SlotError as error:
-            refusals.append(Refusal(name, f"{error.what}: {error.why}", error.do))
-        else:
+        stands: list[Stand] = []
+        for seat in seats:
+            one = known(self._supervisor.managed, seat.name)
             if one.going is not None:
                 why = f"it is on its way to {one.going.placement.slot} just now"
-                refusals.append(Refusal(name, why, "Wait until it is there"))
-            else:
-                self._place_again(one, wish, machine, planned, refusals)
-        live: tuple[str, ...] = ()
-        words: tuple[str, ...] = ()
-        if planned and one.active:
-            live, words = ways_of(self._supervisor, planned, machine, restart=change.restart)
-        losses = self._losses((name,)) if one.active and not live else ()
-        placements = tuple(each.placement for each in planned)
+                refusals.append(Refusal(seat.name, why, "Wait until it is there"))
+                continue
+            try:
+                stands.append(Stand(moved(one.wish, seat.slot), one.base, one.layout))
+            except SlotError as error:
+                refusals.append(Refusal(seat.name, f"{error.what}: {error.why}", error.do))
+        return self._arranged(change, stands, machine, refusals=refusals, restart=restart)
+
+    def _add(self, change: AddInstances, machine: Machine) -> _Made:
+        taken = [
+            Refusal(held.wish.name, "there is an instance of that name", "Choose another name")
+            for held in change.wishes
+            if held.wish.name in self._supervisor.managed
+        ]
+        stands = [Stand(held.wish, held.base) for held in change.wishes] if not taken else []
+        return self._arranged(change, stands, machine, refusals=taken)
+
+    def _arranged(
+        self,
+        change: Change,
+        stands: Sequence[Stand],
+        machine: Machine,
+        *,
+        way: Return = NOWHERE,
+        refusals: Sequence[Refusal] = (),
+        restart: bool = False,
+    ) -> _Made:
+        """Place these, end those; what stands there already is kept."""
+        supervisor, managed = self._supervisor, self._supervisor.managed
+        planned, refused = arrange(supervisor, stands, machine, leaving=way.stops)
+        active = [one for one in planned if (it := managed.get(one.wish.name)) and it.active]
+        # A move that is asked for is one, also where the slot's new name means the same PUs.
+        keeps = [
+            one.wish.name
+            for one in active
+            if isinstance(change, Undo | Redo)
+            and is_same(managed[one.wish.name], one)
+            and managed[one.wish.name].life.state is not State.STOPPING
+        ]
+        moving = [one for one in active if one.wish.name not in keeps]
+        live, ways = ways_of(supervisor, moving, machine, restart=restart)
+        restarts = (one.wish.name for one in moving if one.wish.name not in live)
         offer = self._new(
-            moves=placements, live=live, refusals=tuple(refusals), consequences=(*words, *losses)
+            starts=tuple(one.placement for one in planned if one not in active),
+            stops=way.stops,
+            moves=tuple(one.placement for one in moving),
+            live=live,
+            keeps=tuple(keeps),
+            refusals=(*refusals, *refused),
+            consequences=(*way.words, *ways, *self._losses((*way.stops, *restarts))),
         )
-        return self._keep(offer, change, machine, planned)
+        return replace(self._keep(offer, change, machine, planned), gone=way.gone)
 
     def _still_live(self, made: _Made) -> bool:
         """Whether what was offered to be moved live is still the same process, and ready."""
@@ -264,62 +318,6 @@ class Offers:
             and managed[name].mark == made.marks.get(name)
             for name in made.offer.live
         )
-
-    def _place_again(
-        self,
-        one: Managed,
-        wish: Instance,
-        machine: Machine,
-        planned: list[Planned],
-        refusals: list[Refusal],
-    ) -> None:
-        """Place one wish beside everything that holds its slot."""
-        others = [
-            other
-            for other in self._supervisor.managed.values()
-            if other.name != one.name and other.active
-        ]
-        already = [(p.wish.name, p.placement) for p in planned]
-        taken = {
-            # Where it is and where it is going: a move holds both until it is over.
-            other.name: _with_siblings(other.held_pus, machine)
-            for other in others
-        }
-        taken |= {name: _with_siblings(at.pus, machine) for name, at in already}
-        ports = self._strangers_ports({one.name, *(other.name for other in others)})
-        ports |= {other.placement.port: other.name for other in others}
-        ports |= {at.port: name for name, at in already}
-        wanted = one.placement.pus
-        free = not any(wanted & pus for pus in taken.values())
-        around, base = self._supervisor.around, one.base
-        try:
-            if wish is one.wish and free and wanted <= machine.pus.usable:
-                # Back to where it was, also when `auto` would now choose another place.
-                if one.placement.port in ports:
-                    raise ControlError(
-                        what=f"Port {one.placement.port} is taken",
-                        why=f"{ports[one.placement.port]} listens on it",
-                        do="Stop that, or give the instance another port",
-                    )
-                planned.append(order_of(wish, one.placement, machine, around, base=base))
-                return
-            gpus = {gpu: other.name for other in others for gpu in other.placement.gpus}
-            gpus |= {gpu: name for name, at in already for gpu in at.gpus}
-            held = Held(
-                taken,
-                ports,
-                {one.name: one.placement.port},
-                gpus,
-                strangers_on(self._supervisor.root, machine),
-                self._free_bytes(),
-            )
-            alone = Layout(name=one.layout, instances=(wish,))
-            plan = plan_layout(machine, alone, around, base=base, held=held)
-        except ControlError as error:
-            refusals.append(Refusal(wish.name, f"{error.what}: {error.why}", error.do))
-            return
-        planned.extend(plan.planned)
-        refusals.extend(plan.refusals)
 
     def _load(self, change: StartLoad, names: tuple[str, ...]) -> Offer:
         refusals = tuple(
@@ -337,22 +335,6 @@ class Offers:
 
     # Helpers
 
-    def _free_bytes(self) -> dict[int, int]:
-        """Free memory, where none of ours runs: what they hold may be free again after."""
-        if any(one.running is not None for one in self._supervisor.managed.values()):
-            return {}
-        return free_memory(self._supervisor.root)
-
-    def _strangers_ports(self, ours: set[str]) -> dict[int, str]:
-        """Ports that other programs listen on."""
-        own = {
-            one.at.placement.port
-            for one in self._supervisor.managed.values()
-            if one.name in ours and one.running is not None
-        }
-        listening = listening_ports(self._supervisor.root)
-        return dict.fromkeys(listening - own, "another program")
-
     def _losses(self, names: tuple[str, ...]) -> tuple[str, ...]:
         statuses = {status.name: status for status in self._statuses()}
         lines = []
@@ -366,13 +348,18 @@ class Offers:
             grace = f"{one.policy.stop_grace_s:g} s"
             if one.life.state is not State.READY:
                 continue
+            again = "loading it again takes time"
+            if one.loading_s is not None:
+                again = f"loading it again takes about {max(1.0, one.loading_s):.0f} s"
             if running is None:
-                lines.append(f"{name}: requests in flight, if any, have {grace} to finish")
+                lines.append(
+                    f"{name}: requests in flight, if any, have {grace} to finish; {again}"
+                )
             elif flying := running + (waiting or 0):
                 many = "1 request" if flying == 1 else f"{flying} requests"
-                lines.append(f"{name}: {many} in flight, with {grace} to finish")
+                lines.append(f"{name}: {many} in flight, with {grace} to finish; {again}")
             else:
-                lines.append(f"{name}: no request in flight; loading it again takes time")
+                lines.append(f"{name}: no request in flight; {again}")
         return tuple(lines)
 
     def _new(
@@ -401,8 +388,3 @@ class Offers:
         managed = self._supervisor.managed
         marks = {name: managed[name].mark for name in offer.live}
         return _Made(offer, change, self._turn, by_name, layout_name, marks)
-
-
-def _with_siblings(pus: CpuSet, machine: Machine) -> CpuSet:
-    """A core belongs to one instance, with all its SMT siblings."""
-    return CpuSet(pu for core in machine.cores if core.pus & pus for pu in core.pus)

@@ -16,12 +16,14 @@ from engine import __version__
 from engine.control import AnswerEnd, AnswerPiece, ApplyLayout, Change
 from engine.core.errors import ControlError
 from engine.core.lifecycle import Policy
-from engine.core.status import InstanceStatus, Snapshot
+from engine.core.status import MOST_STRANGERS, InstanceStatus, Snapshot
+from engine.core.strangers import Stranger
 from engine.core.topology import Machine
 from engine.host.machine import read_machine
 from engine.host.paths import Paths
 from engine.service.adoption import adopt
 from engine.service.answers import answer
+from engine.service.catalogue import catalogue
 from engine.service.commands import command_line
 from engine.service.connection import (
     ClientGone,
@@ -35,6 +37,7 @@ from engine.service.loads import Loads
 from engine.service.logs import read_log
 from engine.service.managed import known
 from engine.service.moving import verify_named
+from engine.service.neighbours import strangers_on
 from engine.service.offers import Offers
 from engine.service.orders import Surroundings
 from engine.service.sampler import Sample, Sampler
@@ -47,6 +50,8 @@ QUIET_TICK_S = 1.0
 """While nothing starts, stops or waits to start again."""
 WATCHED_EVERY_S = 1.0
 UNWATCHED_EVERY_S = 5.0
+STRANGERS_EVERY_S = 15.0
+"""Only while somebody watches: all of /proc is read for it."""
 IDLE_EXIT_S = 60.0
 CONNECTIONS = 64
 """Enough for anybody, and far from the limit of open files."""
@@ -73,6 +78,8 @@ class Service:
         self._offers = Offers(self._supervisor, self._loads, self._instances)
         self._snapshot: Snapshot | None = None
         self._sample = Sample((), (), {})
+        self._strangers: tuple[Stranger, ...] = ()
+        self._strangers_at = -STRANGERS_EVERY_S
         self._arrived = asyncio.Condition()
         self._watchers = 0
         self._connections = 0
@@ -154,6 +161,7 @@ class Service:
                 )
             except Exception as error:  # noqa: BLE001 - a sensor's oddity must not end the service
                 self._supervisor.tell(f"sampling failed: {error!r}", "error")
+            await self._look_for_strangers(started)
             await self._publish()
             due = started + (WATCHED_EVERY_S if self._watchers else UNWATCHED_EVERY_S)
             while (left := due - time.monotonic()) > 0:
@@ -166,6 +174,15 @@ class Service:
                 if self._watchers:
                     due = min(due, started + WATCHED_EVERY_S)
 
+    async def _look_for_strangers(self, now: float) -> None:
+        if not self._watchers or now - self._strangers_at < STRANGERS_EVERY_S:
+            return
+        self._strangers_at = now
+        root, machine = self._supervisor.root, self._machine
+        found = await asyncio.to_thread(strangers_on, root, machine)
+        largest = sorted(found, key=lambda one: (-one.rss_bytes, one.pid))[:MOST_STRANGERS]
+        self._strangers = tuple(largest)
+
     async def _publish(self) -> None:
         self._snapshot = snapshot(
             self._supervisor,
@@ -174,6 +191,8 @@ class Service:
             self._loads.status(),
             now=time.monotonic(),
             service_pid=os.getpid(),
+            strangers=self._strangers,
+            history=self._offers.past.history,
         )
         async with self._arrived:
             self._arrived.notify_all()
@@ -238,6 +257,10 @@ class Service:
                 await send(writer, await asyncio.to_thread(command_line, one, machine, around))
             case "layout":
                 await send(writer, self._offers.layout())
+            case "catalogue":
+                wishes = [one.wish for one in self._supervisor.managed.values()]
+                around = self._supervisor.around
+                await send(writer, await asyncio.to_thread(catalogue, around, wishes))
             case "log":
                 name = str(request.arguments.get("name"))
                 folder = known(self._supervisor.managed, name).folder

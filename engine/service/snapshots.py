@@ -4,9 +4,12 @@ from datetime import UTC, datetime
 
 from engine import __version__
 from engine.core.cpuset import NodeSet
+from engine.core.history import History
 from engine.core.status import InstanceStatus, LoadStatus, Snapshot, State
+from engine.core.strangers import Stranger
 from engine.core.topology import Machine
 from engine.drivers.registry import driver_of
+from engine.service.arranging import Stand
 from engine.service.managed import Managed
 from engine.service.orders import DUMMY
 from engine.service.sampler import FIGURES, Figures, Sample, Subject
@@ -40,6 +43,8 @@ def snapshot(
     *,
     now: float,
     service_pid: int,
+    strangers: tuple[Stranger, ...] = (),
+    history: History[Stand] | None = None,
 ) -> Snapshot:
     """One consistent picture."""
     return Snapshot(
@@ -55,6 +60,9 @@ def snapshot(
         happenings=tuple(supervisor.happenings),
         service_pid=service_pid,
         service_version=__version__,
+        strangers=strangers,
+        undo=history.undo.what if history and history.undo else "",
+        redo=history.redo.what if history and history.redo else "",
     )
 
 

@@ -1,8 +1,6 @@
 """The one writer: feeds events to the lifecycle and carries out what it decides."""
 
 import asyncio
-import contextlib
-import os
 import signal
 import time
 import uuid
@@ -34,24 +32,25 @@ from engine.core.lifecycle import (
 from engine.core.placement import Placement
 from engine.core.status import Happening, State
 from engine.host.cpuset_group import remove
-from engine.host.machine import read_machine
 from engine.host.oom import oom_kills
 from engine.host.paths import Paths
-from engine.host.ports import listening_ports
 from engine.host.process import boot_id
 from engine.host.root import HostRoot
 from engine.service.endings import end_of, still_held, sweep
 from engine.service.follower import Follower
 from engine.service.journal import Running
-from engine.service.launcher import LaunchOrder, launch
+from engine.service.launcher import Launcher, LaunchOrder
 from engine.service.ledger import Ledger
 from engine.service.managed import Managed
 from engine.service.orders import Surroundings, order_of
 from engine.service.processes import kill_leftovers, lives, signal_group
 from engine.service.readiness import became_ready
+from engine.service.survey import Survey
 from engine.service.verification import Asked, differences, summary
 
 _HAPPENINGS_KEPT = 100
+_LAUNCHES = 8
+"""At the same time."""
 _WATCH_AGAIN_S, _JOURNAL_WITHIN_S = 1.0, 2.0
 
 
@@ -78,10 +77,11 @@ class Supervisor:
         self.stirred = asyncio.Event()
         """Set whenever a state has changed, so that its time is looked after."""
         self.clock = clock
-        # Affinity and memory policy belong to a thread, so launching has one of its own.
-        self._launching = ThreadPoolExecutor(max_workers=1, thread_name_prefix="launch")
+        self._survey = Survey(self.root)
+        self._launcher = Launcher()
+        self._launching = ThreadPoolExecutor(_LAUNCHES, thread_name_prefix="launch")
+        self._launching.submit(self._launcher.warm)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._shims: set[int] = set()
         self._follower = Follower(self.root)
         self._ledger = Ledger(
             paths.journal,
@@ -126,15 +126,10 @@ class Supervisor:
         return all(one.life.state in settled for one in self.managed.values())
 
     def tick(self) -> None:
-        """Let time pass: grace periods, back-offs, an unsaved journal, ended shims."""
+        """Let time pass: grace periods, back-offs, an unsaved journal."""
         for managed in list(self.managed.values()):
             self.feed(managed, Tick())
         self._ledger.retry()
-        for pid in list(self._shims):
-            with contextlib.suppress(ChildProcessError):
-                if os.waitpid(pid, os.WNOHANG)[0] == 0:
-                    continue
-            self._shims.discard(pid)
 
     def feed(self, managed: Managed, event: Event) -> None:
         """Let the lifecycle decide, remember the decision, and have its effects carried out."""
@@ -142,6 +137,8 @@ class Supervisor:
         managed.life, effects = step(self.clock(), before, event, managed.policy)
         if isinstance(event, Exited):
             managed.launched = None
+        if before.state is State.STARTING and managed.life.state is State.READY:
+            managed.loading_s = managed.life.since - before.since
         if managed.life is before and not effects:
             return
         if managed.life.state != before.state:
@@ -171,6 +168,7 @@ class Supervisor:
         await self._ledger.close()
         self._follower.close()
         self._launching.shutdown(wait=False)
+        self._launcher.close()
 
     # Adoption
 
@@ -270,9 +268,9 @@ class Supervisor:
 
     async def _launch(self, managed: Managed) -> None:
         wish, placement = managed.wish, managed.placement
-        machine = await asyncio.to_thread(read_machine, self.root)
+        machine, listening = await self._survey.now()
         planned = order_of(wish, placement, machine, self.around, base=managed.base)
-        if placement.port in listening_ports(self.root):
+        if placement.port in listening:
             raise LaunchError(
                 what=f"Instance {managed.name} was not started",
                 why=f"another program listens on its port {placement.port}",
@@ -299,8 +297,9 @@ class Supervisor:
             allow_degraded=wish.allow_degraded,
         )
         loop = asyncio.get_running_loop()
-        managed.launched = await loop.run_in_executor(self._launching, launch, order)
-        self._shims.add(managed.launched.shim_pid)
+        managed.launched = await loop.run_in_executor(
+            self._launching, self._launcher.launch, order
+        )
         self.save()
         self.changed.set()
         self.watch(managed)

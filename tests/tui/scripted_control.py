@@ -8,9 +8,12 @@ from engine.control import (
     AnswerEnd,
     AnswerPiece,
     ApplyLayout,
+    Catalogue,
     Change,
+    EngineOffered,
     HeldLayout,
     LogLines,
+    ModelOffered,
     MoveInstance,
     Offer,
     StartInstances,
@@ -227,6 +230,19 @@ class ScriptedControl:
 
     async def layout(self) -> HeldLayout:
         return self.its_layout
+
+    async def catalogue(self) -> Catalogue:
+        return Catalogue(
+            (
+                EngineOffered("torch", "cpu", ("none", "int8")),
+                EngineOffered("vllm-xpu", "gpu", ("none", "fp8"), "it is not installed"),
+            ),
+            (
+                ModelOffered("bundled:smollm2-135m", 269 << 20),
+                ModelOffered("/models/coder", 14 << 30),
+            ),
+            "/home/me",
+        )
 
     async def log(self, name: str, *, offset: int = -1, limit_bytes: int = 65536) -> LogLines:
         text = self.log_text if offset < 0 else self.log_text[offset:]

@@ -1,16 +1,6 @@
 """An offer as lines to read before it is applied: starts, stops, moves, and their cost."""
 
-from engine.control import (
-    ApplyLayout,
-    Change,
-    MoveInstance,
-    Offer,
-    RestartInstances,
-    StartInstances,
-    StartLoad,
-    StopInstances,
-    StopLoad,
-)
+from engine.control import Change, Offer, StartLoad, words_of
 from engine.core.placement import Placement
 from tui.present.glyphs import Glyphs, spelled
 from tui.present.ink import Line, Span
@@ -20,25 +10,8 @@ from tui.present.units import count
 
 def change_title(change: Change) -> str:
     """The question that the offer answers."""
-    match change:
-        case ApplyLayout():
-            return f"Apply the layout {clean(change.name)}"
-        case StartInstances():
-            return f"Start {_names(change.names)}"
-        case RestartInstances():
-            return f"Restart {_names(change.names)}"
-        case StopInstances():
-            return f"{'Forget' if change.forget else 'Stop'} {_names(change.names)}"
-        case MoveInstance():
-            return f"Move {clean(change.name)} to {clean(change.slot)}"
-        case StartLoad():
-            return f"Send load to {_names(change.names)}"
-        case StopLoad():
-            return "End the load"
-
-
-def _names(names: tuple[str, ...]) -> str:
-    return ", ".join(clean(name) for name in names)
+    words = clean(words_of(change))
+    return words[:1].upper() + words[1:]
 
 
 def is_empty(offer: Offer) -> bool:
