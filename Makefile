@@ -24,7 +24,8 @@ demo: $(VENV)/.torch
 test: check
 	$(BIN)/pytest
 
-# Boots virtual machines of several shapes; needs QEMU, and SLOTDECK_SHARED with its boot script.
+# Boots virtual machines of several shapes; needs QEMU (apt-get install qemu-system-x86), and once
+# fetches a kernel of Debian's into the cache (70 MB). Says what is missing, and skips.
 test-numa: $(VENV)/.dev
 	SLOTDECK_GUESTS=1 $(BIN)/pytest tests/numa
 

@@ -1,10 +1,9 @@
 """The map against `lscpu` and `numactl` on real kernels: this host's, and guests' of many shapes.
 
-Guests boot only with SLOTDECK_GUESTS=1: each takes about half a minute, and QEMU.
+Each guest takes about half a minute: `make test-numa`.
 """
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -14,23 +13,29 @@ from typing import Any
 import pytest
 
 from engine.core.cpuset import CpuSet
-from tests.shared import needs
+from tests.numa.booted import PYTHON, ROOT, booted
+from tests.numa.guest import Shape
 
-ROOT = Path(__file__).parents[2]
-TOPO = "PYTHONPATH={root} {python} -m engine.cli.main topo --json > {out}/topo.json"
 SHAPES = {
-    "four packages": ("--sockets 4 --cores 2", ""),
+    "four packages": (Shape(sockets=4, node_mib=200), ""),
     "sub-NUMA, SMT, memory-only, cards": (
-        "--sockets 2 --cores 2 --threads 2 --cpu max,vendor=GenuineIntel --nodes 4 "
-        "--memory-only 2 --hmat --pci virtio-gpu-pci --mods virtio_gpu",
+        Shape(
+            threads=2,
+            nodes=4,
+            memory_only=2,
+            node_mib=200,
+            processor="max,vendor=GenuineIntel",
+            cards=("virtio-gpu-pci",),
+            modules=("virtio_gpu",),
+        ),
         "",
     ),
     "dies, PUs offline": (
-        "--sockets 2 --dies 2 --cores 2 --append cpu0_hotplug",
+        Shape(dies=2, node_mib=200, boot="cpu0_hotplug"),
         "for cpu in 0 3 5; do echo 0 > /sys/devices/system/cpu/cpu$cpu/online; done; ",
     ),
     "a narrow cpuset": (
-        "--sockets 2 --cores 2",
+        Shape(node_mib=200),
         "mkdir /sys/fs/cgroup/a; echo +cpuset > /sys/fs/cgroup/cgroup.subtree_control; "
         "cd /sys/fs/cgroup/a; echo 1-2 > cpuset.cpus; echo 0 > cpuset.mems; "
         "echo $$ > cgroup.procs; cd -; ",
@@ -68,10 +73,9 @@ def compare(topo: dict[str, Any], lscpu: str, numactl: str, status: str) -> None
 
 
 def commands(out: Path) -> str:
-    python = ROOT / ".venv/bin/python"
-    topo = TOPO.format(root=ROOT, python=python, out=out)
     return (
-        f"cd {ROOT} && {topo}; lscpu -p=CPU,CORE,SOCKET,NODE > {out}/lscpu; "
+        f"cd {ROOT} && {PYTHON} -m engine.cli.main topo --json > {out}/topo.json; "
+        f"lscpu -p=CPU,CORE,SOCKET,NODE > {out}/lscpu; "
         f"cat /proc/self/status > {out}/status; numactl -H > {out}/numactl"
     )
 
@@ -85,18 +89,8 @@ def compare_files(out: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("shape", sorted(SHAPES))
 def test_a_guests_map_is_what_its_kernels_other_programs_tell(shape: str, tmp_path: Path) -> None:
-    if os.environ.get("SLOTDECK_GUESTS") != "1":  # noqa: TID251 - the tests' own setting
-        pytest.skip("boots a guest: set SLOTDECK_GUESTS=1")
-    boot = needs("numavm/numavm.sh")
-    options, before = SHAPES[shape]
-    subprocess.run(
-        [
-            *(str(boot), "--share", str(tmp_path), "--mem-mb", "200", "--timeout", "250"),
-            *(*options.split(), "--", before + commands(tmp_path)),
-        ],
-        check=True,
-        timeout=300,
-    )
+    machine, before = SHAPES[shape]
+    booted(machine, before + commands(tmp_path), work=tmp_path, within_s=300)
     topo = compare_files(tmp_path)
     if "cards" in shape:
         assert [gpu["numa_node"] for gpu in topo["gpus"]] == [0, 1, 2, 3]

@@ -4,17 +4,14 @@ One guest plays one story (`story.py`), in two or three minutes; the chapters ar
 """
 
 import json
-import os
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.numa.booted import PYTHON, ROOT, booted
+from tests.numa.guest import Shape
 from tests.numa.story import MIB
-from tests.shared import needs
 
-ROOT = Path(__file__).parents[2]
 PAGES = MIB * 256
 """What the engine has at least; Python's own memory comes on top."""
 Told = dict[str, Any]
@@ -22,19 +19,12 @@ Told = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
-    if os.environ.get("SLOTDECK_GUESTS") != "1":  # noqa: TID251 - the tests' own setting
-        pytest.skip("boots a guest: set SLOTDECK_GUESTS=1")
-    boot = needs("numavm/numavm.sh")
     folder = tmp_path_factory.mktemp("story")
-    python = ROOT / ".venv/bin/python"
-    subprocess.run(
-        [
-            *(str(boot), "--share", str(folder), "--sockets", "4", "--cores", "2"),
-            *("--mem-mb", "400", "--timeout", "600", "--"),
-            f"cd {ROOT} && PYTHONPATH={ROOT} {python} -m tests.numa.story {folder}/told.json",
-        ],
-        check=True,
-        timeout=650,
+    booted(
+        Shape(sockets=4, cards=()),
+        f"cd {ROOT} && {PYTHON} -m tests.numa.story {folder}/told.json",
+        work=folder,
+        within_s=900,
     )
     read: Told = json.loads((folder / "told.json").read_text())
     return read
