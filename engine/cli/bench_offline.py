@@ -2,8 +2,6 @@
 
 import argparse
 import asyncio
-import contextlib
-import os
 import shutil
 import signal
 import sys
@@ -37,11 +35,11 @@ from engine.core.status import InstanceStatus
 from engine.host.machine import read_machine
 from engine.host.paths import Paths
 from engine.host.root import HostRoot
-from engine.service.launcher import Launched, LaunchOrder, launch
+from engine.service.launcher import Launched, Launcher, LaunchOrder
 from engine.service.logs import read_log
 from engine.service.orders import Planned, Surroundings, served_name
 from engine.service.planning import plan_layout
-from engine.service.processes import exit_record, kill_start
+from engine.service.processes import exit_record, kill_start, lives
 
 WORKERS = ("torch", "ipex")
 """The engines that run our worker, which can measure itself."""
@@ -192,13 +190,12 @@ def _measured(
     )
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     try:
-        launched = launch(order)
+        with Launcher() as launcher:
+            launched = launcher.launch(order)
         try:
             _wait(planned, launched, folder, mark, show=show)
         finally:
             kill_start(HostRoot(), mark)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(launched.shim_pid, 0)
         measured = read_measured(out.read_bytes())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -224,7 +221,7 @@ def _wait(planned: Planned, launched: Launched, folder: Path, mark: str, *, show
     is_watched = True
     while (record := exit_record(folder, mark)).get("state") != "ended" and is_watched:
         # Looked at before the next record is read: a shim writes it and then goes.
-        is_watched = os.waitpid(launched.shim_pid, os.WNOHANG) == (0, 0)
+        is_watched = lives(HostRoot(), launched.shim_pid, launched.shim_ticks)
         if show:
             said = _last_line(folder)[:70]
             print(f"\r\x1b[K{planned.wish.name}: {said}", end="", file=sys.stderr, flush=True)

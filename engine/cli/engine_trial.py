@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import shutil
 import signal
 import socket
@@ -22,7 +21,7 @@ from engine.drivers.openai_api import get, post_json
 from engine.drivers.registry import driver_of
 from engine.host.ports import listening_ports
 from engine.host.root import HostRoot
-from engine.service.launcher import Launched, LaunchOrder, launch
+from engine.service.launcher import Launched, Launcher, LaunchOrder
 from engine.service.logs import read_log
 from engine.service.orders import Planned, Surroundings, served_name
 from engine.service.planning import plan_layout
@@ -97,7 +96,8 @@ async def run_trial(planned: Planned, *, timeout_s: float, tell: Callable[[str],
     launched: Launched | None = None
     try:
         began = time.monotonic()
-        launched = launch(order)
+        with Launcher() as launcher:
+            launched = launcher.launch(order)
         url = f"http://127.0.0.1:{placement.port}"
         await _healthy(planned, url, folder, mark, began + timeout_s, tell)
         ready = time.monotonic()
@@ -200,8 +200,6 @@ def _stop(launched: Launched, mark: str, grace_s: float) -> None:
     deadline = time.monotonic() + _GONE_WITHIN_S
     while leftovers(root, mark) and time.monotonic() < deadline:
         time.sleep(0.02)
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(launched.shim_pid, os.WNOHANG)
 
 
 def _last_lines(folder: Path) -> str:

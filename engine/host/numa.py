@@ -6,8 +6,10 @@ import os
 import platform
 import random
 import re
+import sys
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from engine.core.cpuset import NodeSet
 from engine.host.device_root import DeviceRoot
@@ -19,7 +21,15 @@ _CALLS = {
     "x86_64": {"set_mempolicy": 238, "get_mempolicy": 239, "move_pages": 279},
     "aarch64": {"get_mempolicy": 236, "set_mempolicy": 237, "move_pages": 239},
 }
-_POLICIES = {"default": 0, "preferred": 1, "bind": 2, "interleave": 3, "local": 4}
+_POLICIES = {
+    "default": 0,
+    "preferred": 1,
+    "bind": 2,
+    "interleave": 3,
+    "local": 4,
+    "weighted-interleave": 6,
+}
+_WITHOUT_NODES = ("default", "local")
 _MODE_FLAGS = 0xE000
 """MPOL_F_* bits that get_mempolicy may return with the mode."""
 _MASK_BITS = 1024
@@ -29,37 +39,68 @@ _MOVE, _MOVE_ALL = 1 << 1, 1 << 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _call(name: str, *arguments: object) -> int:
+def _number(name: str) -> int:
     number = _CALLS.get(platform.machine(), {}).get(name)
     if number is None:
         raise OSError(errno.ENOSYS, f"{name} is not known on {platform.machine()}")
-    result = int(_libc.syscall(ctypes.c_long(number), *arguments))
+    return number
+
+
+def _call(name: str, *arguments: object) -> int:
+    result = int(_libc.syscall(ctypes.c_long(_number(name)), *arguments))
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return result
 
 
-def set_memory_policy(policy: str, nodes: NodeSet) -> None:
-    """Set the calling thread's policy; what it starts inherits it. Raises OSError."""
-    mask = (ctypes.c_ulong * (_MASK_BITS // 64))()
+@dataclass(frozen=True, slots=True)
+class PolicyCall:
+    """What it takes to set a policy and to read it back, for a process that knows no names."""
+
+    set_call: int
+    get_call: int
+    mode: int
+    mask: int
+    """A bit for each NUMA node."""
+
+    def words(self) -> str:
+        """For the shim, in base 16."""
+        return f"{self.set_call:x} {self.get_call:x} {self.mode:x} {self.mask:x}"
+
+
+def policy_call(policy: str, nodes: NodeSet) -> PolicyCall:
+    """The system calls of this machine for a policy. Raises OSError."""
     if any(node >= _MASK_BITS for node in nodes):
         raise OSError(errno.EINVAL, f"NUMA node {max(nodes)} is larger than any kernel has")
-    for node in nodes:
-        mask[node // 64] |= 1 << (node % 64)
-    needs_nodes = policy in ("bind", "preferred", "interleave")
+    mask = 0 if policy in _WITHOUT_NODES else sum(1 << node for node in nodes)
+    set_call, get_call = _number("set_mempolicy"), _number("get_mempolicy")
+    return PolicyCall(set_call, get_call, _POLICIES[policy], mask)
+
+
+def policy_named(mode: int, mask: int) -> tuple[str, NodeSet]:
+    """A policy and its nodes as get_mempolicy(2) tells them."""
+    names = {number: name for name, number in _POLICIES.items()}
+    nodes = NodeSet(node for node in range(_MASK_BITS) if mask >> node & 1)
+    return names.get(mode & ~_MODE_FLAGS, f"policy {mode}"), nodes
+
+
+def set_memory_policy(policy: str, nodes: NodeSet) -> None:
+    """Set the calling thread's policy; what it starts inherits it. Raises OSError."""
+    call = policy_call(policy, nodes)
+    octets = call.mask.to_bytes(_MASK_BITS // 8, sys.byteorder)
     _call(
         "set_mempolicy",
-        ctypes.c_int(_POLICIES[policy]),
-        mask if needs_nodes else None,
-        ctypes.c_ulong(_MASK_BITS + 1 if needs_nodes else 0),
+        ctypes.c_int(call.mode),
+        octets if call.mask else None,
+        ctypes.c_ulong(_MASK_BITS + 1 if call.mask else 0),
     )
 
 
 def memory_policy() -> tuple[str, NodeSet]:
     """The calling thread's policy and its nodes. Raises OSError."""
     mode = ctypes.c_int()
-    mask = (ctypes.c_ulong * (_MASK_BITS // 64))()
+    mask = ctypes.create_string_buffer(_MASK_BITS // 8)
     _call(
         "get_mempolicy",
         ctypes.byref(mode),
@@ -68,14 +109,7 @@ def memory_policy() -> tuple[str, NodeSet]:
         None,
         ctypes.c_ulong(0),
     )
-    names = {number: name for name, number in _POLICIES.items()}
-    nodes = NodeSet(
-        64 * word + bit
-        for word in range(_MASK_BITS // 64)
-        for bit in range(64)
-        if mask[word] >> bit & 1
-    )
-    return names.get(mode.value & ~_MODE_FLAGS, f"policy {mode.value}"), nodes
+    return policy_named(mode.value, int.from_bytes(mask.raw, sys.byteorder))
 
 
 def process_policy(root: HostRoot, pid: int) -> str | None:

@@ -1,30 +1,33 @@
 """Starts one engine pinned: affinity and memory policy are set before anything is executed."""
 
-import contextlib
 import errno
 import os
-import select
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from engine.core.command import Command
 from engine.core.cpuset import CpuSet, NodeSet
 from engine.core.errors import LaunchError
 from engine.core.status import MemoryBinding
-from engine.host.numa import memory_policy, set_memory_policy
-from engine.host.process import read_stat
+from engine.host.numa import memory_policy, policy_call, policy_named
 from engine.host.root import HostRoot
 from engine.service.processes import FOLDER, MARK, SHIM_MARK, kill_start
+from engine.service.shim import MARK_BYTES
 
 SHIM = Path(__file__).with_name("shim.py")
 ANSWER_WITHIN_S = 20.0
 LOG_PIECE_BYTES = 8 << 20
 """Two pieces are kept, so a log holds 8 to 16 MiB."""
+OOM_SCORE = 300
+"""An engine that runs out of memory should go before anything that watches it."""
 
 INHERITED = frozenset(
     ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
@@ -68,165 +71,194 @@ def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def launch(order: LaunchOrder) -> Launched:
-    """Start an engine; raises LaunchError with nothing left behind.
+class Launcher:
+    """Starts engines, any number at a time, each from a thread of its own.
 
-    Sets the affinity and policy of the *calling thread*, starts the shim, and restores them: a
-    `preexec_fn` would fork this whole process, and a helper program would cost another exec.
-    Call it on a thread of its own.
+    Behind it is the nursery, one small process that forks a shim per engine: a `preexec_fn` would
+    fork this whole process, and an interpreter for each shim costs more than the rest of a start.
     """
-    argv = _resolved(order)
-    try:
-        order.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise _refused(order, error, f"cannot make {order.folder}") from None
-    affinity_before = os.sched_getaffinity(0)
-    policy_before = _policy_or_none()
-    try:
-        degraded = _bind(order)
-        shim = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(SHIM)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            start_new_session=True,
-            env={SHIM_MARK: order.mark},
-            cwd="/",
+
+    def __init__(self) -> None:
+        self._nursery: subprocess.Popen[bytes] | None = None
+        self._door: socket.socket | None = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def warm(self) -> None:
+        """Have the nursery ready for the first start. Raises OSError."""
+        with self._lock:
+            self._open()
+
+    def close(self) -> None:
+        """End the nursery; shims stay with their engines."""
+        with self._lock:
+            self._shut()
+
+    def launch(self, order: LaunchOrder) -> Launched:
+        """Start an engine; raises LaunchError with nothing left behind."""
+        argv = _resolved(order)
+        try:
+            order.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise _refused(order, error, f"cannot make {order.folder}") from None
+        try:
+            packed = pack_order(order, argv)
+            with self._connected() as connection:
+                return _Talk(order, connection).held(packed)
+        except TimeoutError:
+            # It may have started the engine just before.
+            kill_start(HostRoot(), order.mark)
+        except OSError as error:
+            kill_start(HostRoot(), order.mark)
+            raise _refused(order, error, "the process could not be made") from None
+        raise LaunchError(
+            what=f"Instance {order.name} was not started",
+            why=f"its launcher said nothing within {ANSWER_WITHIN_S:g} s ({sys.executable})",
+            do="The machine may be overloaded: try again",
         )
-    except OSError as error:
-        raise _refused(order, error, "the process could not be made") from None
-    finally:
-        with contextlib.suppress(OSError):  # the next launch binds this thread anew anyway
-            os.sched_setaffinity(0, affinity_before)
-        if policy_before is not None:
-            with contextlib.suppress(OSError):
-                set_memory_policy(*policy_before)
-    return _answer(order, shim, _said(shim, pack_order(order, argv)), degraded)
+
+    def _connected(self) -> socket.socket:
+        """A connection to a new shim."""
+        ours, theirs = socket.socketpair()
+        with theirs, self._lock:
+            try:
+                socket.send_fds(self._open(), [b"."], [theirs.fileno()])
+            except OSError:  # somebody has ended the nursery
+                self._shut()
+                socket.send_fds(self._open(), [b"."], [theirs.fileno()])
+        return ours
+
+    def _open(self) -> socket.socket:
+        if self._door is not None and self._nursery is not None and self._nursery.poll() is None:
+            return self._door
+        self._shut()
+        self._door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._nursery = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(SHIM)],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                env={SHIM_MARK: "0" * MARK_BYTES},
+                cwd="/",
+            )
+        return self._door
+
+    def _shut(self) -> None:
+        if self._door is not None:
+            self._door.close()
+        if self._nursery is not None:
+            self._nursery.wait()
+        self._door = self._nursery = None
 
 
 def pack_order(order: LaunchOrder, argv: list[str]) -> bytes:
-    """What the shim reads: fields ended by NUL, which no argument or variable can hold."""
+    """What the shim reads: its length, then fields ended by NUL, which no argument or variable
+    can hold. Raises OSError."""
     environment = {**order.command.plain_env(), MARK: order.mark, FOLDER: str(order.folder)}
     settings = [f"{name}={value}" for name, value in environment.items()]
-    head = [str(order.folder), order.mark, str(LOG_PIECE_BYTES), str(len(argv))]
-    return b"\0".join(os.fsencode(word) for word in (*head, *argv, *settings, "end"))
+    files = [("/proc/self/oom_score_adj", str(OOM_SCORE), "may")]
+    policy = ""
+    if order.memory.policy != "local" or not _policy_is_untouched():
+        policy = policy_call(order.memory.policy, NodeSet.parse(order.memory.nodes)).words()
+    head = [str(order.folder), order.mark, str(LOG_PIECE_BYTES)]
+    head += [",".join(map(str, order.pus)), policy, ""]
+    head += [str(len(files)), *(word for file in files for word in file), str(len(argv))]
+    packed = b"\0".join(os.fsencode(word) for word in (*head, *argv, *settings, "end"))
+    return b"%d\n%s" % (len(packed), packed)
 
 
-def _answer(
-    order: LaunchOrder, shim: "subprocess.Popen[bytes]", said: str, degraded: str
-) -> Launched:
-    match said.split(" ", 2):
-        case ["started", pid, ticks]:
-            stat = read_stat(HostRoot(), shim.pid)
-            # It outlives us; the supervisor collects it by its pid when it ends.
-            shim.returncode = 0
-            return Launched(
-                pid=int(pid),
-                started_ticks=int(ticks),
-                shim_pid=shim.pid,
-                shim_ticks=stat.started_ticks if stat else 0,
-                degraded=degraded,
-            )
-        case ["error", code, text]:
-            shim.wait()
-            raise _refused(order, OSError(int(code), text), request_name(order))
-        case _:
-            pass
-    shim.kill()
-    # It may have started the engine just before.
-    kill_start(HostRoot(), order.mark)
-    shim.wait()
-    raise LaunchError(
-        what=f"Instance {order.name} was not started",
-        why=f"its launcher said nothing within {ANSWER_WITHIN_S:g} s ({sys.executable})",
-        do="The machine may be overloaded: try again",
-    )
+class _Talk:
+    """One start: the order, what the kernel made of it, and whether it may go on."""
 
+    def __init__(self, order: LaunchOrder, connection: socket.socket) -> None:
+        self._order = order
+        self._connection = connection
+        self._deadline = time.monotonic() + ANSWER_WITHIN_S
+        self._said = b""
 
-def _said(shim: "subprocess.Popen[bytes]", request: bytes) -> str:
-    """Hand over the order and read the one line of answer; empty when there is none in time."""
-    assert shim.stdin is not None
-    assert shim.stdout is not None
-    deadline = time.monotonic() + ANSWER_WITHIN_S
-    answer = b""
-    with shim.stdin, shim.stdout:
-        inlet, outlet = shim.stdin.fileno(), shim.stdout.fileno()
-        os.set_blocking(inlet, False)
-        poll = select.poll()
-        poll.register(inlet, select.POLLOUT)
-        poll.register(outlet, select.POLLIN)
-        while b"\n" not in answer and (left := deadline - time.monotonic()) > 0:
-            for file, _ in poll.poll(left * 1000):
-                if file == outlet:
-                    if not (data := os.read(outlet, 8192)):
-                        return ""
-                    answer += data
-                    continue
-                with contextlib.suppress(BrokenPipeError, BlockingIOError):
-                    request = request[os.write(inlet, request) :]
-                    if request:
-                        continue
-                poll.unregister(inlet)
-                shim.stdin.close()
-    return answer.decode("utf-8", "replace").partition("\n")[0]
+    def held(self, packed: bytes) -> Launched:
+        """Raises LaunchError; OSError, TimeoutError too, where the shim does not answer."""
+        self._in_time()
+        self._connection.sendall(packed)
+        bound = self._line()
+        if bound[0] != "bound":
+            raise self._failure(bound)
+        degraded = self._judged(*bound)
+        self._in_time()
+        self._connection.sendall(b"go\n")
+        started = self._line()
+        if started[0] != "started":
+            raise self._failure(started)
+        pid, ticks, shim_pid, shim_ticks = map(int, started[1:])
+        return Launched(pid, ticks, shim_pid, shim_ticks, degraded)
 
+    def _in_time(self) -> None:
+        self._connection.settimeout(max(0.001, self._deadline - time.monotonic()))
 
-def request_name(order: LaunchOrder) -> str:
-    """The program's name for messages."""
-    return Path(order.command.argv[0]).name
+    def _line(self) -> list[str]:
+        while b"\n" not in self._said:
+            self._in_time()
+            if not (data := self._connection.recv(8192)):
+                raise OSError(errno.ECONNRESET, "somebody has ended its launcher")
+            self._said += data
+        line, _, self._said = self._said.partition(b"\n")
+        text = line.decode("utf-8", "replace")
+        return text.split(" ", 2) if text.startswith("error ") else text.split(" ")
 
+    def _failure(self, line: list[str]) -> LaunchError:
+        error = OSError(int(line[1]), line[2])
+        return _refused(self._order, error, Path(self._order.command.argv[0]).name)
 
-def _bind(order: LaunchOrder) -> str:
-    """Bind this thread, read back what took; returns what was refused but allowed to be."""
-    try:
-        os.sched_setaffinity(0, order.pus.pus)
-    except OSError as error:
-        raise OSError(error.errno, f"PU {order.pus}: {error.strerror}") from None
-    got = CpuSet(os.sched_getaffinity(0))
-    if got != order.pus:
-        # A cpuset narrows an affinity silently.
-        raise OSError(errno.EINVAL, f"asked for PU {order.pus}, the kernel gave {got}")
-    nodes = NodeSet.parse(order.memory.nodes)
-    if order.memory.policy == "local" and _policy_is_untouched():
-        return ""
-    try:
-        set_memory_policy(order.memory.policy, nodes)
-        policy, taken = memory_policy()
-        if policy != order.memory.policy or (nodes and taken != nodes):
-            raise OSError(
-                errno.EINVAL, f"asked for {order.memory.policy}:{nodes}, got {policy}:{taken}"
-            )
-    except OSError as error:
+    def _judged(self, _: str, affinity: str, pus: str, policy: str, mode: str, mask: str) -> str:
+        """What was refused but allowed to be; raises LaunchError where it is not."""
+        order = self._order
+        if int(affinity):
+            error = OSError(int(affinity), f"PU {order.pus}: {os.strerror(int(affinity))}")
+            raise _refused(order, error, "the process could not be made")
+        got = CpuSet(map(int, pus.split(",")))
+        if got != order.pus:
+            # A cpuset narrows an affinity silently.
+            error = OSError(errno.EINVAL, f"asked for PU {order.pus}, the kernel gave {got}")
+            raise _refused(order, error, "the process could not be made")
+        return self._judged_policy(int(policy), *policy_named(int(mode), int(mask, 16)))
+
+    def _judged_policy(self, code: int, got: str, taken: NodeSet) -> str:
+        order = self._order
+        policy, nodes = order.memory.policy, NodeSet.parse(order.memory.nodes)
+        why = os.strerror(code) if code else ""
+        same = got == policy or (policy == "local" and got == "default")
+        if not code and not (same and (not nodes or taken == nodes)):
+            why = f"asked for {policy}:{nodes}, got {got}:{taken}"
+        if not why:
+            return ""
         if order.allow_degraded:
-            return f"memory {order.memory.policy} on {nodes} was refused: {error.strerror}"
-        if error.errno == errno.EPERM:
+            return f"memory {policy} on {nodes} was refused: {why}"
+        if code == errno.EPERM:
             raise LaunchError(
                 what=f"Instance {order.name} was not started",
                 why="the kernel refuses the memory policy (set_mempolicy: Operation not "
                 "permitted), as containers do by seccomp",
                 do="Start the container with --cap-add SYS_NICE and --security-opt "
                 'seccomp=unconfined, or write memory = "local" or allow_degraded = true',
-            ) from None
-        raise
-    return ""
+            )
+        error = OSError(code or errno.EINVAL, why)
+        raise _refused(order, error, "the process could not be made")
 
 
 def _policy_is_untouched() -> bool:
-    """Local is what a thread has unless somebody says otherwise; then no call is needed, and a
-    container that refuses the call refuses nothing."""
+    """Local is what a process has unless somebody says otherwise; then no call is needed, and a
+    container that refuses the call refuses nothing. The nursery has the policy that we have."""
     try:
         return memory_policy()[0] in ("default", "local")
     except OSError:
         return True
-
-
-def _policy_or_none() -> tuple[str, NodeSet] | None:
-    try:
-        policy, nodes = memory_policy()
-    except OSError:  # seccomp hides the call: then there is nothing to restore either
-        return None
-    return (policy, nodes) if not policy.startswith("policy ") else None
 
 
 def _resolved(order: LaunchOrder) -> list[str]:
@@ -258,6 +290,8 @@ def _advice(code: int) -> str:
             return "Correct the path, or install the engine"
         case errno.EACCES | errno.EPERM:
             return "Check the permissions of the program and of the state folder"
+        case errno.ECONNRESET | errno.EPIPE:
+            return "Start it again"
         case errno.EAGAIN | errno.ENOMEM:
             return "Too many processes or no memory left: stop something first"
         case _:

@@ -1,13 +1,27 @@
 """The one small process that stays beside an engine: pumps its log, records its exit code.
 
-Runs by path in an isolated interpreter (`python -I -S shim.py`) with as few modules as can be:
-its memory is paid once per engine. It reads one order on stdin (`pack_order` in the launcher),
-starts the engine in a session of its own, answers one line on stdout, and then outlives the
-service: the engine's output goes through it into a bounded log, so a full disk or a dead service
-never reaches the engine. Affinity and memory policy are inherited from the thread that started
-this process.
+It is forked, and so made in a millisecond, by a nursery that the service starts once: this file,
+run by path in an isolated interpreter (`python -I -S shim.py`) with as few modules as can be,
+because its memory is paid once per engine. The nursery ends with the service; a shim ends only
+with its engine. It is in the engine's place from the start: affinity and memory policy are its own
+first, and inherited.
+
+The talk with the launcher, over a connection of its own for each start:
+
+    launcher  the order, as `pack_order` writes it
+    shim      bound ERRNO PUS ERRNO MODE MASK      what the kernel says, and what took
+    launcher  go
+    shim      started PID TICKS SHIM_PID SHIM_TICKS  or  error ERRNO TEXT
+
+Before it asks for its `go` it has put the start's mark into its environment, so that a service
+which comes after one that was killed finds it; and without a `go` it starts nothing. So an engine
+is never started twice, whenever the service dies. After that it outlives the service: the engine's
+output goes through it into a bounded log, so a full disk or a dead service never reaches the
+engine.
 """
 
+import ctypes
+import gc
 import os
 import select
 import sys
@@ -27,9 +41,13 @@ from _signal import (  # type: ignore[import-not-found]
     set_wakeup_fd,
     signal,
 )
+from _socket import CMSG_SPACE, socket  # `socket` would import enum
 
 CHUNK = 1 << 16
 PIPE_CHUNKS = 32
+MARK, MARK_BYTES = b"SLOTDECK_SHIM", 64
+"""The nursery begins with a mark of so many zeros, and with nothing else in its environment."""
+MASK_BITS = 1024
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 RECORD_BYTES = 320
 """The exit record is written padded at the start, so a full disk cannot lose it at the end."""
@@ -111,68 +129,133 @@ def started_ticks(pid: int) -> int:
         return int(file.read().rpartition(b") ")[2].split()[19])
 
 
-def read_order() -> tuple[str, str, int, list[bytes], dict[bytes, bytes]]:
-    """folder, mark, bytes of a log piece, argv, environment; ValueError for a cut order."""
+class Order:
+    """What to start and how; ValueError where it is not whole."""
+
+    def __init__(self, text: bytes) -> None:
+        words = iter(text.split(b"\0"))
+        self.folder, self.mark = os.fsdecode(next(words)), next(words)
+        self.piece_bytes = int(next(words))
+        self.pus = [int(pu) for pu in next(words).split(b",")]
+        self.policy = [int(word, 16) for word in next(words).split()]
+        """The calls to set and to get it, the mode and the mask of nodes; or nothing."""
+        self.core_files = next(words) == b"core"
+        files = [next(words) for _ in range(3 * int(next(words)))]
+        self.files = list(zip(files[::3], files[1::3], files[2::3], strict=True))
+        """Written by the engine before it is executed: file, text, and "must" or "may"."""
+        self.argv = [next(words) for _ in range(int(next(words)))]
+        *settings, end = words
+        if end != b"end":
+            raise ValueError("the order is cut")
+        pairs = (one.partition(b"=") for one in settings)
+        self.env = {name: value for name, _, value in pairs}
+
+
+def read_order() -> Order | None:
+    """Begins with its length; None where the launcher has gone."""
     text = b""
-    while data := os.read(0, CHUNK):
+    while b"\n" not in text or len(text) < int(text[: text.index(b"\n")]) + text.index(b"\n") + 1:
+        if not (data := os.read(0, CHUNK)):
+            return None
         text += data
-    folder, mark, piece_bytes, words, *rest = text.split(b"\0")
-    if rest.pop() != b"end":
-        raise ValueError("the order is cut")
-    argv, settings = rest[: int(words)], rest[int(words) :]
-    env = {name: value for name, _, value in (one.partition(b"=") for one in settings)}
-    return os.fsdecode(folder), mark.decode(), int(piece_bytes), argv, env
+    return Order(text[text.index(b"\n") + 1 :])
 
 
-def start(folder: str, argv: list[bytes], env: dict[bytes, bytes], output: int) -> int:
+def put_mark(mark: bytes) -> None:
+    """Into /proc/PID/environ, which shows the memory where the environment was at first."""
+    libc.getenv.restype = ctypes.c_void_p
+    ctypes.memmove(libc.getenv(MARK), mark.ljust(MARK_BYTES, b"\0"), MARK_BYTES)
+
+
+def bind(pus: list[int], policy: list[int]) -> str:
+    """Affinity and memory policy of this process: for each the error, and what it is after."""
+    affinity_error = policy_error = mode = mask = 0
+    try:
+        os.sched_setaffinity(0, pus)
+    except OSError as error:
+        affinity_error = error.errno or -1
+    if policy:
+        to_set, to_get, wanted, nodes = policy
+        bits = nodes.to_bytes(MASK_BITS // 8, sys.byteorder)
+        size = ctypes.c_ulong(MASK_BITS + 1 if nodes else 0)
+        if libc.syscall(ctypes.c_long(to_set), wanted, bits if nodes else None, size) < 0:
+            policy_error = ctypes.get_errno()
+        got, found = ctypes.c_int(), ctypes.create_string_buffer(MASK_BITS // 8)
+        size = ctypes.c_ulong(MASK_BITS)
+        at = ctypes.c_ulong(0)
+        if libc.syscall(ctypes.c_long(to_get), ctypes.byref(got), found, size, None, at) < 0:
+            policy_error = policy_error or ctypes.get_errno()
+        mode, mask = got.value, int.from_bytes(found.raw, sys.byteorder)
+    got_pus = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+    return f"bound {affinity_error} {got_pus} {policy_error} {mode} {mask:x}"
+
+
+def start(order: Order, output: int) -> int:
     """Fork and exec; returns the pid, or raises OSError with what exec said."""
     told, tell = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
+        doing = b""
         try:
             os.setsid()
-            for number in (SIGHUP, SIGINT, SIGTERM, SIGPIPE, SIGXFSZ):
+            for number in (SIGHUP, SIGINT, SIGTERM, SIGPIPE, SIGXFSZ, SIGCHLD):
                 signal(number, SIG_DFL)
             nothing = os.open("/dev/null", os.O_RDONLY)
             os.dup2(nothing, 0)
             os.dup2(output, 1)
             os.dup2(output, 2)
-            os.chdir(folder)
-            try:
-                # An engine that runs out of memory should go before anything that watches it.
-                with open("/proc/self/oom_score_adj", "w") as file:
-                    file.write("300")
-            except OSError:
-                pass
-            no_core_file()
-            os.execve(argv[0], argv, env)
+            os.chdir(order.folder)
+            for path, text, need in order.files:
+                doing = path + b": "
+                try:
+                    write_file(path, text)
+                except OSError:
+                    if need == b"must":
+                        raise
+            doing = b""
+            limit_core_file(allowed=order.core_files)
+            os.execve(order.argv[0], order.argv, order.env)
         except BaseException as error:
             code = getattr(error, "errno", None) or 0
-            os.write(tell, f"{code} {getattr(error, 'strerror', None) or error}".encode())
+            why = getattr(error, "strerror", None) or error
+            os.write(tell, f"{code} {os.fsdecode(doing)}{why}".encode())
         os._exit(127)
     os.close(tell)
     said = os.read(told, 4096)
     os.close(told)
     if said:
         os.waitpid(pid, 0)
-        code_text, _, text = said.decode("utf-8", "replace").partition(" ")
-        raise OSError(int(code_text), text)
+        code_text, _, why = said.decode("utf-8", "replace").partition(" ")
+        raise OSError(int(code_text), why)
     return pid
 
 
-def no_core_file() -> None:
+def write_file(path: bytes, text: bytes) -> None:
+    file = os.open(path, os.O_WRONLY)
+    try:
+        os.write(file, text)
+    finally:
+        os.close(file)
+
+
+def limit_core_file(*, allowed: bool) -> None:
     """A crash would first write all its memory to disk, the model with it; it may ask for that."""
     import resource  # in the child alone: it costs memory
 
     hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
-    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (hard if allowed else 0, hard))
+
+
+def say(line: str) -> None:
+    try:  # noqa: SIM105 - contextlib costs memory
+        os.write(0, line.replace("\n", " ").encode() + b"\n")
+    except OSError:  # the service has died meanwhile; the record tells the next one
+        pass
 
 
 def answer(line: str) -> None:
-    try:  # noqa: SIM105 - contextlib costs memory
-        os.write(1, line.replace("\n", " ").encode() + b"\n")
-    except OSError:  # the service has died meanwhile; the record tells the next one
-        pass
+    """The last word: after it nothing is held that the service has made."""
+    say(line)
     nothing = os.open("/dev/null", os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(nothing, number)
@@ -216,21 +299,25 @@ def pump(log: Log, pid: int, output: int, woken: int) -> tuple[int, int]:
     return status, ended_ticks
 
 
-def main() -> int:
-    # A shim ends only with its engine; it never holds a terminal.
-    for number in (SIGHUP, SIGINT, SIGTERM):
-        signal(number, SIG_IGN)
-    folder, mark, piece_bytes, argv, env = read_order()
+def tend() -> int:
+    """Be the shim of one engine, whose order comes on file descriptor 0."""
     woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     set_wakeup_fd(wake)
     signal(SIGCHLD, lambda *_: None)
+    if (order := read_order()) is None:
+        return 0
     pid = 0
+    me = os.getpid()
     try:
-        log = Log(folder, piece_bytes)
-        record = Record(folder, mark, log.begin)
+        put_mark(order.mark)
+        log = Log(order.folder, order.piece_bytes)
+        record = Record(order.folder, order.mark.decode(), log.begin)
         record.write("starting")
+        say(bind(order.pus, order.policy))
+        if os.read(0, 8) != b"go\n":
+            return 0
         output, inlet = os.pipe2(os.O_CLOEXEC)
-        pid = start(folder, argv, env, inlet)
+        pid = start(order, inlet)
         os.close(inlet)
         os.set_blocking(output, False)
         ticks = started_ticks(pid)
@@ -243,7 +330,7 @@ def main() -> int:
             os.waitpid(pid, 0)
         answer(f"error {error.errno or 0} {error.strerror or error}")
         return 1
-    answer(f"started {pid} {ticks}")
+    answer(f"started {pid} {ticks} {me} {started_ticks(me)}")
     code, ended_ticks = pump(log, pid, output, woken)
     try:  # noqa: SIM105 - contextlib costs memory
         record.write("ended", f'{running}, "code": {code}, "ended_ticks": {ended_ticks}')
@@ -251,6 +338,38 @@ def main() -> int:
         pass
     return 0
 
+
+def main() -> int:
+    """Be the nursery: a shim for each connection that comes over file descriptor 0."""
+    # Neither this nor a shim holds a terminal; both know by themselves when to end.
+    for number in (SIGHUP, SIGINT, SIGTERM):
+        signal(number, SIG_IGN)
+    signal(SIGCHLD, SIG_IGN)  # the kernel collects the shims
+    service = socket(fileno=os.dup(0))
+    gc.freeze()  # what is never looked at again stays shared with the shims
+    while True:
+        data, passed, *_ = service.recvmsg(1, CMSG_SPACE(4))
+        if not data:
+            return 0
+        connection = int.from_bytes(passed[0][2][:4], sys.byteorder)
+        os.dup2(connection, 0)
+        os.close(connection)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            say(f"error {error.errno} {error.strerror}")
+            pid = -1
+        if pid == 0:
+            try:
+                service.close()
+                os.setsid()
+                os._exit(tend())
+            finally:
+                os._exit(1)
+        os.dup2(service.fileno(), 0)
+
+
+libc = ctypes.CDLL(None, use_errno=True)
 
 if __name__ == "__main__":
     sys.exit(main())
