@@ -57,6 +57,8 @@ class SpawnFailed:
     """The process could not be made; nothing of it is left."""
 
     why: str
+    do: str = ""
+    """What the reader can do about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class Sweep:
 Effect = Spawn | Terminate | Kill | Sweep
 
 _KILL_AGAIN_S = 5.0
+_NOT_MADE = "the process could not be made"
 
 
 def step(now: float, life: Life, event: Event, policy: Policy) -> tuple[Life, tuple[Effect, ...]]:
@@ -137,8 +140,12 @@ def step(now: float, life: Life, event: Event, policy: Policy) -> tuple[Life, tu
             return _start(now, replace(life, failures=0), "starting"), (Spawn(),)
         case State.STOPPING, SpawnFailed() if life.start_again:
             return _start(now, replace(life, failures=0), "starting again"), (Spawn(),)
-        case ((State.STARTING | State.STOPPING), SpawnFailed(why=why)):
-            return _rest(now, life, State.FAILED, why or "the process could not be made")
+        case State.STARTING, SpawnFailed(why=why, do=do) if life.failures:
+            # It was made before: what stands against it now may pass, as a full disk does.
+            return _again(now, life, why or _NOT_MADE, f". {do}" if do else "", policy)
+        case ((State.STARTING | State.STOPPING), SpawnFailed(why=why, do=do)):
+            said = why or _NOT_MADE
+            return _rest(now, life, State.FAILED, f"{said}. {do}" if do else said)
         case State.STARTING, Answered():
             return replace(life, state=State.READY, since=now, why="generated a token"), ()
         case State.STARTING, Tick() if now - life.since > policy.ready_timeout_s:
@@ -203,15 +210,23 @@ def _crashed(
     why = f"{how}: {exited.last_words}" if exited.last_words else how
     wanted = policy.restart == "always" or (policy.restart == "on-failure" and code != 0)
     stable = life.state is State.READY and now - life.since > policy.stable_after_s
-    failures = 1 if stable else life.failures + 1
+    life = replace(life, failures=0) if stable else life
     if not wanted:
         state = State.STOPPED if code == 0 else State.FAILED
-        ended, _ = _rest(now, replace(life, failures=failures), state, f"{why}{do}")
+        ended, _ = _rest(now, replace(life, failures=life.failures + 1), state, f"{why}{do}")
         return ended, (Sweep(),)
+    waiting, _ = _again(now, life, why, do, policy)
+    return waiting, (Sweep(),)
+
+
+def _again(
+    now: float, life: Life, why: str, do: str, policy: Policy
+) -> tuple[Life, tuple[Effect, ...]]:
+    """One failure more: wait, longer each time, or give up."""
+    failures = life.failures + 1
     if failures > policy.max_failures:
         why = f"{why} (gave up after {policy.max_failures} restarts in a row){do}"
-        ended, _ = _rest(now, replace(life, failures=failures), State.FAILED, why)
-        return ended, (Sweep(),)
+        return _rest(now, replace(life, failures=failures), State.FAILED, why)
     pause = min(policy.backoff_max_s, policy.backoff_first_s * 2 ** min(failures - 1, 30))
     waiting = replace(
         life,
@@ -221,7 +236,7 @@ def _crashed(
         failures=failures,
         retry_at=now + pause,
     )
-    return waiting, (Sweep(),)
+    return waiting, ()
 
 
 def exit_words(code: int | None) -> str:

@@ -53,7 +53,7 @@ def data_home(environment: Mapping[str, str]) -> Path:
         return Path(told) / "slotdeck"
     # The state's folder is `~/.local/state/slotdeck` for whatever home there is.
     plain = {name: value for name, value in environment.items() if name == "HOME"}
-    return Paths.of(plain).state.parent.parent / "share" / "slotdeck"
+    return Paths.of(plain).shared.parent.parent / "share" / "slotdeck"
 
 
 def python_of(engine: str, data: Path) -> Path | None:

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.core.errors import ControlError
+from engine.host.root import HostRoot
+from engine.host.whose import Here, other_owner
+
+_JOURNAL = "journal.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +24,31 @@ class Paths:
     """Journal and logs; kept."""
     cache: Path
     """Converted models; may be deleted at any time."""
+    shared: Path
+    """The state folder of all hosts that share this home; mostly `state` itself."""
+    shared_with: str = ""
+    """The other host whose journal is in `shared`."""
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> "Paths":
-        """Paths for this environment (the XDG base directory specification)."""
+    def of(cls, environment: Mapping[str, str], root: HostRoot | None = None) -> "Paths":
+        """Paths for this environment (the XDG base directory specification).
+
+        Where several hosts share a home folder, the first that wrote a journal there keeps its
+        place, and each other one has a folder of its own beside it.
+        """
         uid = os.getuid()
         home = _absolute(environment, "HOME") or _home(uid)
         runtime = _absolute(environment, "XDG_RUNTIME_DIR")
+        state = (_absolute(environment, "XDG_STATE_HOME") or home / ".local/state") / "slotdeck"
+        here = Here.of(root or HostRoot())
+        other = other_owner(state / _JOURNAL, here)
+        own = state / "hosts" / here.host
         return cls(
             runtime=runtime / "slotdeck" if runtime else Path(f"/tmp/slotdeck-{uid}"),
-            state=(_absolute(environment, "XDG_STATE_HOME") or home / ".local/state") / "slotdeck",
+            state=own if other or (own / _JOURNAL).exists() else state,
             cache=(_absolute(environment, "XDG_CACHE_HOME") or home / ".cache") / "slotdeck",
+            shared=state,
+            shared_with=other,
         )
 
     @property
@@ -46,7 +64,7 @@ class Paths:
     @property
     def journal(self) -> Path:
         """What runs, for the next service to adopt."""
-        return self.state / "journal.json"
+        return self.state / _JOURNAL
 
     @property
     def service_log(self) -> Path:
@@ -64,7 +82,7 @@ class Paths:
 
     def prepare(self) -> None:
         """Make the runtime and state folders, 0700; refuse one that is not ours alone."""
-        for folder in (self.runtime, self.state):
+        for folder in dict.fromkeys((self.runtime, self.shared, self.state)):
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 found = folder.lstat()

@@ -18,9 +18,18 @@ from engine.service.supervisor import Supervisor
 
 def adopt(supervisor: Supervisor) -> None:
     """Read the journal and take over every engine of it that still runs."""
-    read = read_journal(supervisor.paths.journal)
+    paths = supervisor.paths
+    if paths.shared_with:
+        supervisor.tell(
+            f"{paths.shared} is shared with another host ({paths.shared_with}), or this one had "
+            f"that name before: its journal is left alone, this host keeps its own in "
+            f"{paths.state}",
+            "warning",
+        )
+    read = read_journal(paths.journal)
     if read.problem:
         supervisor.tell(f"{read.problem}; {_unknown_engines(supervisor)}", "error")
+    supervisor.save()  # also where there is nothing yet: it says whose the folder is
     if read.page is None:
         supervisor.run(_tell_of_orphans(supervisor))
         return
@@ -42,7 +51,6 @@ def adopt(supervisor: Supervisor) -> None:
             supervisor.run(_take_over(supervisor, managed))
         elif managed.running is not None:
             supervisor.carry_out(managed, Sweep())
-    supervisor.save()
     supervisor.run(_tell_of_orphans(supervisor))
 
 

@@ -60,14 +60,17 @@ def still_held(root: HostRoot, managed: Managed, left: tuple[int, ...]) -> str:
     for pid in left if gpus else ():
         held = held_gpus(root, pid, open_files(root, pid) or {}, gpus)
         found += [f"GPU {index} is still open in process {pid}" for index in held]
-    inodes = listeners(root).get(placement.port)
-    if managed.running is not None and inodes is not None:
-        holder = _holder(root, {f"socket:[{inode}]" for inode in inodes})
+    if managed.running is not None and (holder := listener_on(root, placement.port)):
         found.append(f"{holder} still listens on its port {placement.port}")
     return "; ".join(found)
 
 
-def _holder(root: HostRoot, sockets: set[str]) -> str:
+def listener_on(root: HostRoot, port: int) -> str:
+    """Who listens on a port, in words; empty where nobody does."""
+    inodes = listeners(root).get(port)
+    if inodes is None:
+        return ""
+    sockets = {f"socket:[{inode}]" for inode in inodes}
     for stat in read_all(root).values():
         if not sockets.isdisjoint((open_files(root, stat.pid) or {}).values()):
             name = "".join(char if char.isprintable() else "?" for char in stat.name)

@@ -50,6 +50,9 @@ class JournalPage:
     schema: str
     boot_id: str
     instances: list[JournalRow] = field(default_factory=list)
+    pids: str = ""
+    host: str = ""
+    """With `boot_id`, who has written it (`engine.host.whose`)."""
 
 
 @dataclass(frozen=True, slots=True)

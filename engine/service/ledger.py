@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
+from engine.host.whose import Here
 from engine.service.journal import SCHEMA, JournalPage, JournalRow, write_journal
 
 Tell = Callable[[str, str], None]
@@ -14,10 +15,10 @@ class Ledger:
     """The journal's one writer. Several changes in a burst become one write."""
 
     def __init__(
-        self, path: Path, boot_id: str, rows: Callable[[], list[JournalRow]], tell: Tell
+        self, path: Path, here: Here, rows: Callable[[], list[JournalRow]], tell: Tell
     ) -> None:
         self._path = path
-        self._boot_id = boot_id
+        self._here = here
         self._rows = rows
         self._tell = tell
         self._wanted = 0
@@ -70,7 +71,8 @@ class Ledger:
             if self._tried == self._wanted:
                 continue
             trying = self._wanted
-            page = JournalPage(SCHEMA, self._boot_id, self._rows())
+            here = self._here
+            page = JournalPage(SCHEMA, here.boot, self._rows(), here.pids, here.host)
             try:
                 await asyncio.to_thread(write_journal, self._path, page)
             except Exception as error:  # noqa: BLE001 - whoever waits for it must be answered

@@ -34,9 +34,9 @@ from engine.core.status import Happening, State
 from engine.host.cpuset_group import remove
 from engine.host.oom import oom_kills
 from engine.host.paths import Paths
-from engine.host.process import boot_id
 from engine.host.root import HostRoot
-from engine.service.endings import end_of, still_held, sweep
+from engine.host.whose import Here
+from engine.service.endings import end_of, listener_on, still_held, sweep
 from engine.service.follower import Follower
 from engine.service.journal import Running
 from engine.service.launcher import Launcher, LaunchOrder
@@ -85,7 +85,7 @@ class Supervisor:
         self._follower = Follower(self.root)
         self._ledger = Ledger(
             paths.journal,
-            boot_id(self.root),
+            Here.of(self.root),
             lambda: [managed.row() for managed in self.managed.values()],
             self.tell,
         )
@@ -257,23 +257,24 @@ class Supervisor:
         try:
             await self._launch(managed)
         except ControlError as error:
-            why = f"{error.why}. {error.do}"
+            failed = SpawnFailed(error.why, error.do)
         except Exception as error:  # noqa: BLE001 - a start that hangs for ever is worse
-            why = f"slotdeck has a bug: {error!r}"
+            failed = SpawnFailed(f"slotdeck has a bug: {error!r}")
             await sweep(self.root, managed.mark, managed.folder)
         else:
             return
         managed.launched = managed.running = None
-        self.feed(managed, SpawnFailed(why))
+        self.feed(managed, failed)
 
     async def _launch(self, managed: Managed) -> None:
         wish, placement = managed.wish, managed.placement
         machine, listening = await self._survey.now()
         planned = order_of(wish, placement, machine, self.around, base=managed.base)
         if placement.port in listening:
+            holder = await asyncio.to_thread(listener_on, self.root, placement.port)
             raise LaunchError(
                 what=f"Instance {managed.name} was not started",
-                why=f"another program listens on its port {placement.port}",
+                why=f"{holder or 'another program'} listens on its port {placement.port}",
                 do="Stop that, or give the instance another port",
             )
         managed.mark = uuid.uuid4().hex

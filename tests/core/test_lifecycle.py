@@ -187,6 +187,47 @@ STORIES = [
         "ended with exit code 1: boom; restart in 1 s",
     ),
     Story(
+        "cannot be spawned again after a crash: it waits longer, and comes back",
+        (
+            START,
+            READY,
+            (9, Exited(1, "boom"), S.BACKOFF, (Sweep(),)),
+            (10, Tick(), S.STARTING, (Spawn(),)),
+            (10, SpawnFailed("its port is held", "Free it"), S.BACKOFF, ()),
+            (11, Tick(), S.BACKOFF, ()),
+            (12, Tick(), S.STARTING, (Spawn(),)),
+            (14, Answered(), S.READY, ()),
+        ),
+        "generated a token",
+    ),
+    Story(
+        "cannot be spawned again after a crash, and gives up",
+        (
+            START,
+            (1, Exited(1, "boom"), S.BACKOFF, (Sweep(),)),
+            (2, Tick(), S.STARTING, (Spawn(),)),
+            (2, SpawnFailed("its port is held", "Free it"), S.BACKOFF, ()),
+            (4, Tick(), S.STARTING, (Spawn(),)),
+            (4, SpawnFailed("its port is held", "Free it"), S.FAILED, ()),
+        ),
+        "its port is held (gave up after 2 restarts in a row). Free it",
+    ),
+    Story(
+        "waits again where its port is held, and says so",
+        (
+            START,
+            (1, Exited(1, "boom"), S.BACKOFF, (Sweep(),)),
+            (2, Tick(), S.STARTING, (Spawn(),)),
+            (2, SpawnFailed("its port is held", "Free it"), S.BACKOFF, ()),
+        ),
+        "its port is held; restart in 2 s. Free it",
+    ),
+    Story(
+        "cannot be spawned, and is told what to do",
+        (START, (1, SpawnFailed("no such program", "Install it"), S.FAILED, ())),
+        "no such program. Install it",
+    ),
+    Story(
         "gives up with its reason",
         (START, (1, Exited(None, "boom"), S.FAILED, (Sweep(),))),
         "ended, exit code unknown: boom (gave up after 0 restarts in a row)",
@@ -286,7 +327,7 @@ def test_exit_codes_in_words(code: int | None, words: str) -> None:
 events = st.one_of(
     st.builds(StartAsked),
     st.builds(StopAsked, st.booleans()),
-    st.builds(SpawnFailed, st.sampled_from(["", "no"])),
+    st.builds(SpawnFailed, st.sampled_from(["", "no"]), st.sampled_from(["", "do"])),
     st.builds(Answered),
     st.builds(Exited, st.none() | st.integers(-64, 255), st.sampled_from(["", "boom"])),
     st.builds(Tick),

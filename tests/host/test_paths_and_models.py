@@ -1,5 +1,6 @@
 """Where slotdeck writes, and where models are found."""
 
+import json
 import os
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 from engine.core.errors import ControlError
 from engine.host.models import BUNDLED, find_model
 from engine.host.paths import Paths
+from engine.host.root import HostRoot
+from engine.host.whose import Here
+from tests.kernel_files import tree
 
 
 def test_the_xdg_variables_are_followed() -> None:
@@ -36,6 +40,66 @@ def test_without_them_the_home_is_used_and_relative_ones_are_ignored() -> None:
     }
     assert Paths.of(odd) == plain
     assert Paths.of({}).state.is_absolute()
+
+
+def a_host(folder: Path, name: str, machine: str, boot: str) -> HostRoot:
+    root = tree(
+        folder / f"{name}-{machine}-{boot}",
+        {
+            "proc/sys/kernel/hostname": f"{name}\n",
+            "proc/sys/kernel/random/boot_id": f"{boot}\n",
+            "etc/machine-id": f"{machine}\n",
+        },
+    )
+    (root.path / "proc/self/ns").mkdir(parents=True)
+    (root.path / "proc/self/ns/pid").symlink_to("pid:[4026531836]")
+    return root
+
+
+def journal_of(root: HostRoot) -> str:
+    here = Here.of(root)
+    return json.dumps({"boot_id": here.boot, "pids": here.pids, "host": here.host})
+
+
+@pytest.mark.parametrize(
+    ("name", "machine", "boot", "is_ours"),
+    [
+        ("node1", "aaaa", "boot1", True),
+        ("node1", "aaaa", "boot2", True),  # it was restarted
+        ("renamed", "aaaa", "boot1", True),  # while engines run
+        ("node2", "bbbb", "boot2", False),
+        ("node2", "aaaa", "boot2", False),  # a clone
+        ("node1", "bbbb", "boot2", False),  # many a machine is called localhost
+    ],
+)
+def test_hosts_that_share_a_home_have_a_journal_each(
+    tmp_path: Path, name: str, machine: str, boot: str, is_ours: bool
+) -> None:
+    first = a_host(tmp_path, "node1", "aaaa", "boot1")
+    told = {"HOME": str(tmp_path / "home"), "XDG_RUNTIME_DIR": str(tmp_path / "run")}
+    base = Paths.of(told, first)
+    assert base.state == base.shared
+    base.prepare()
+    base.journal.write_text(journal_of(first))
+    root = first if (name, machine, boot) == ("node1", "aaaa", "boot1") else None
+    paths = Paths.of(told, root or a_host(tmp_path, name, machine, boot))
+    assert (paths.state == base.state) == is_ours
+    assert paths.shared == base.shared
+    assert paths.shared_with == ("" if is_ours else Here.of(first).host)
+    if not is_ours:
+        assert paths.state.parent == base.state / "hosts"
+        paths.prepare()
+        paths.journal.write_text("{}")
+        base.journal.unlink()  # its own stays its own
+        assert Paths.of(told, a_host(tmp_path / "2", name, machine, boot)).state == paths.state
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}', '{"boot_id": "another"}'])
+def test_a_journal_that_does_not_say_whose_it_is_is_ours(tmp_path: Path, text: str) -> None:
+    paths = paths_in(tmp_path)
+    paths.prepare()
+    paths.journal.write_text(text)
+    assert paths_in(tmp_path) == paths
 
 
 def paths_in(folder: Path) -> Paths:

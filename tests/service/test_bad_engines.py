@@ -1,8 +1,10 @@
 """Engines with bad manners: they crash, hang, fork, flood and do not listen."""
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,31 @@ async def test_a_back_off_outlives_the_service(home: Home) -> None:
     await home.kill_service()
     client = await home.served("patience=Policy(backoff_first_s=600)")
     await home.until(client, lambda now: now["a"].restarts == 1 and now["a"].pid is not None)
+
+
+async def test_a_port_that_is_taken_during_a_back_off_is_waited_for(home: Home) -> None:
+    client = await home.served("patience=Policy(backoff_first_s=0.4, max_failures=9)")
+    before = (await home.up(client, {"name": "a", "restart": "on-failure"})).instances[0]
+    assert before.pid is not None
+    assert before.port is not None
+    os.kill(before.pid, signal.SIGKILL)
+    with contextlib.ExitStack() as taken:
+
+        def take() -> bool:
+            with contextlib.suppress(OSError):  # until the engine's end has freed it
+                taken.enter_context(socket.create_server(("127.0.0.1", before.port or 0)))
+                return True
+            return False
+
+        await eventually_async(take)
+        words = f"(pid {os.getpid()}) listens on its port {before.port}; restart in"
+        found = await home.until(client, lambda now: words in now["a"].why)
+        status = found.instances[0]
+        assert status.state is State.BACKOFF
+        assert status.why.endswith("Stop that, or give the instance another port")
+    after = await home.until_state(client, "a", State.READY)
+    assert after.port == before.port
+    assert len(home.engines()) == 1
 
 
 async def test_one_that_ignores_sigterm_is_killed_after_its_grace(home: Home) -> None:

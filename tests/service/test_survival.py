@@ -222,3 +222,24 @@ async def test_signals_to_the_service_never_reach_engines(
     assert alive(pid)
     client = await home.connect()
     assert (await home.until_state(client, "a", State.READY)).pid == pid
+
+
+async def test_the_journal_of_another_host_is_left_alone(home: Home) -> None:
+    client = await home.connect()
+    pid = (await home.up(client, {"name": "a"})).instances[0].pid
+    assert pid is not None
+    await home.kill_service()
+    theirs = {**home.journal(), "boot_id": "another", "host": "elsewhere-01234567"}
+    shared = home.paths
+    shared.journal.write_text(json.dumps(theirs))
+    home.paths = Paths.of(home.environment)
+    assert home.paths.state.parent == shared.state / "hosts"
+    client = await home.connect()
+    await home.until_told(client, f"{shared.state} is shared with another host (elsewhere-0123456")
+    assert (await client.snapshot()).instances == ()
+    await home.up(client, {"name": "a"})
+    assert alive(pid)
+    assert json.loads(shared.journal.read_text()) == theirs
+    assert [row["wish"]["name"] for row in home.journal()["instances"]] == ["a"]
+    assert (shared.instance("a") / "exit.json").exists()
+    assert home.paths.instance("a").is_relative_to(home.paths.state)
