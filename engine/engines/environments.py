@@ -1,5 +1,7 @@
 """Where the engines' own environments lie, which is in use, and what it holds.
 
+DATA is `Paths.data`:
+
     DATA/engines/NAME/KEY/         a virtual environment; its key names its exact content
     DATA/engines/NAME/KEY/slotdeck-engine.json   written last: the environment is whole
     DATA/engines/NAME/current      a link to the KEY that new instances get
@@ -15,14 +17,13 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from engine.core.errors import ControlError
-from engine.host.paths import Paths
 
 MARKER = "slotdeck-engine.json"
 DOWNLOADS = "downloads"
@@ -46,18 +47,8 @@ class Installed:
     installed_at: str
 
 
-def data_home(environment: Mapping[str, str]) -> Path:
-    """`$XDG_DATA_HOME/slotdeck`; a relative path there is ignored, as its specification says."""
-    told = environment.get("XDG_DATA_HOME", "")
-    if told.startswith("/"):
-        return Path(told) / "slotdeck"
-    # The state's folder is `~/.local/state/slotdeck` for whatever home there is.
-    plain = {name: value for name, value in environment.items() if name == "HOME"}
-    return Paths.of(plain).shared.parent.parent / "share" / "slotdeck"
-
-
 def python_of(engine: str, data: Path) -> Path | None:
-    """The Python of an installed engine; None where there is none. `data` is `data_home()`.
+    """The Python of an installed engine; None where there is none. `data` is `Paths.data`.
 
     The path names the environment itself and not the link to it: an engine that runs goes on
     loading its own files after another version was installed.

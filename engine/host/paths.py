@@ -24,6 +24,8 @@ class Paths:
     """Journal and logs; kept."""
     cache: Path
     """Converted models; may be deleted at any time."""
+    data: Path
+    """The engines' own environments; kept."""
     shared: Path
     """The state folder of all hosts that share this home; mostly `state` itself."""
     shared_with: str = ""
@@ -47,6 +49,7 @@ class Paths:
             runtime=runtime / "slotdeck" if runtime else Path(f"/tmp/slotdeck-{uid}"),
             state=own if other or (own / _JOURNAL).exists() else state,
             cache=(_absolute(environment, "XDG_CACHE_HOME") or home / ".cache") / "slotdeck",
+            data=(_absolute(environment, "XDG_DATA_HOME") or home / ".local/share") / "slotdeck",
             shared=state,
             shared_with=other,
         )

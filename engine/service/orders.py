@@ -20,11 +20,12 @@ from engine.drivers.level_zero import affinity_mask
 from engine.drivers.preloads import preload_settings
 from engine.drivers.registry import driver_of
 from engine.drivers.troubles import troubles
-from engine.engines.environments import data_home, python_of
+from engine.engines.environments import python_of
 from engine.engines.recipes import NAME_PYTHON, NOT_OFFERED
 from engine.host.device_root import DeviceRoot
 from engine.host.libraries import find_libraries
 from engine.host.models import Model, find_model
+from engine.host.paths import Paths
 from engine.host.processor import Processor, read_processor
 from engine.service.launcher import inherited
 
@@ -125,7 +126,7 @@ def _python(wish: Instance, around: Surroundings, *, base: str, live: bool) -> s
     """The layout's interpreter, else that of `slotdeck engines install`, else our own."""
     if wish.python:
         return _beside(base, wish.python)
-    installed = python_of(wish.engine, data_home(around.environment))
+    installed = python_of(wish.engine, Paths.of(around.environment).data)
     if installed is not None:
         return str(installed)
     if live and wish.engine == "torch" and find_spec("torch") is None:

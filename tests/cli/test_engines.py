@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
+from engine.cli.engine_list import describe, row_of
 from engine.cli.engine_trial import run_trial
-from engine.cli.engines import describe
 from engine.core.errors import ControlError, NotReadyInTime, UsageError
 from engine.core.layout import parse_layout
 from engine.drivers.registry import DRIVERS
 from engine.engines import environments, recipes
-from engine.engines.environments import data_home, installed, python_of, read_marker
+from engine.engines.environments import installed, python_of, read_marker
 from engine.engines.fetching import in_batches, torch_source, wheels_in
 from engine.engines.install import Done, Installer, InstallOrder
 from engine.engines.isa import isa_words
@@ -430,14 +430,6 @@ def test_instructions_in_words() -> None:
     )
 
 
-def test_where_data_lies() -> None:
-    assert data_home({"XDG_DATA_HOME": "/data"}) == Path("/data/slotdeck")
-    assert data_home({"HOME": "/h"}) == Path("/h/.local/share/slotdeck")
-    assert data_home({"XDG_DATA_HOME": "x", "XDG_STATE_HOME": "/s", "HOME": "/h"}) == Path(
-        "/h/.local/share/slotdeck"
-    )
-
-
 def test_another_python_is_not_led_astray() -> None:
     assert own_environment({"PATH": "/bin", "PYTHONPATH": "/x", "VIRTUAL_ENV": "/y"}) == {
         "PATH": "/bin"
@@ -469,9 +461,7 @@ def test_the_list_names_every_engine(say: Callable[..., Any], data: Path) -> Non
 
 def test_the_list_tells_what_is_installed(index: Index) -> None:
     index.install()
-    from engine.cli.engines import _row
-
-    row = _row("ipex", index.data)
+    row = row_of("ipex", index.data)
     assert row["state"] == "installed"
     assert row["python"] == str(python_of("ipex", index.data))
     assert row["up_to_date"] is False, "its key is not that of the real recipe"

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from engine.control import AnswerEnd, AnswerPiece
-from engine.engines.environments import data_home, python_of
+from engine.engines.environments import python_of
+from engine.host.paths import Paths
 from engine.host.ports import listening_ports
 from engine.host.process import family, read_all, thread_affinities
 from engine.host.root import HostRoot
@@ -26,7 +27,7 @@ from tests.processes import ROOT, Home, a_home, alive, eventually, free_ports
 
 WITHIN_S = 900
 OWN = dict(os.environ)  # noqa: TID251 - where this user's engines are
-DATA = data_home(OWN)
+DATA = Paths.of(OWN).data
 PUS = sorted(os.sched_getaffinity(0))
 
 needs_two_pus = pytest.mark.skipif(len(PUS) < 2, reason="two instances need a PU each")

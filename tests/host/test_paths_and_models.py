@@ -16,10 +16,12 @@ from tests.kernel_files import tree
 
 def test_the_xdg_variables_are_followed() -> None:
     told = {"HOME": "/home/u", "XDG_RUNTIME_DIR": "/run/user/7"}
-    paths = Paths.of({**told, "XDG_STATE_HOME": "/s", "XDG_CACHE_HOME": "/c"})
-    assert (str(paths.runtime), str(paths.state), str(paths.cache)) == (
+    paths = Paths.of(
+        {**told, "XDG_STATE_HOME": "/s", "XDG_CACHE_HOME": "/c", "XDG_DATA_HOME": "/d"}
+    )
+    assert (str(paths.runtime), str(paths.state), str(paths.cache), str(paths.data)) == (
         *("/run/user/7/slotdeck", "/s/slotdeck"),
-        "/c/slotdeck",
+        *("/c/slotdeck", "/d/slotdeck"),
     )
     assert paths.socket.parent == paths.lock.parent == paths.runtime
     assert paths.instance("a").is_relative_to(paths.state)
@@ -28,15 +30,16 @@ def test_the_xdg_variables_are_followed() -> None:
 def test_without_them_the_home_is_used_and_relative_ones_are_ignored() -> None:
     plain = Paths.of({"HOME": "/home/u"})
     assert str(plain.runtime) == f"/tmp/slotdeck-{os.getuid()}"
-    assert (str(plain.state), str(plain.cache)) == (
-        *("/home/u/.local/state/slotdeck",),
-        "/home/u/.cache/slotdeck",
+    assert (str(plain.state), str(plain.cache), str(plain.data)) == (
+        *("/home/u/.local/state/slotdeck", "/home/u/.cache/slotdeck"),
+        "/home/u/.local/share/slotdeck",
     )
     odd = {
         "HOME": "/home/u",
         "XDG_RUNTIME_DIR": "run",
         "XDG_STATE_HOME": "",
         "XDG_CACHE_HOME": ".",
+        "XDG_DATA_HOME": "data",
     }
     assert Paths.of(odd) == plain
     assert Paths.of({}).state.is_absolute()
