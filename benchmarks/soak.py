@@ -1,18 +1,19 @@
 """Start, stop, crash and adopt fake engines over and over: nothing may be left, nothing may grow.
 
-    PYTHONPATH=. python benchmarks/soak.py [--cycles N | --minutes M] [--kills SHARE] [--seed N]
+    PYTHONPATH=. python benchmarks/soak.py [--cycles N] [--minutes M] [--kills SHARE] [--seed N]
 
-The first half of the cycles kills the service with SIGKILL now and then, at any moment, and goes
-on with the one that adopts; the second half keeps one service, so that its memory can be followed.
-That settles over some hundred starts, as each thread of its pool gets an allocator arena (its
-Python objects do not grow, and with MALLOC_ARENA_MAX=1 it settles 5 MiB lower): what counts is how
-much it still grows from the third quarter to the last.
-After each cycle everything is looked at. Exits with 1 if there was a leak.
+The first part of the cycles kills the service with SIGKILL now and then, at any moment, and goes
+on with the one that adopts; the rest keeps one service, so that its memory can be followed. A
+young one grows until its caches and its pool of threads are full: what counts is whether it still
+grows over the last two thirds of that part, as the median slope of all pairs of cycles, which a
+few odd ones do not move. After each cycle everything is looked at. Exits with 1 if there was a
+leak.
 """
 
 import argparse
 import asyncio
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -38,10 +39,11 @@ FLAGS: tuple[list[str], ...] = (
     ["--fork-child", "--double-fork", "--hold-port"],
     ["--titled-child"],
 )
-SETTLED_FDS, SETTLED_KIB = 2, 2 << 10
-"""What one service may have more at rest at the end than before: descriptors, and KiB."""
-WARM_UP = 50
-"""Cycles of the kept service before the first that counts."""
+MOST_SLOPES = {"file descriptors": 0.002, "threads": 0.002, "KiB of memory": 2.0, "files": 0.005}
+"""What may come to one kept service with each cycle. 2 KiB are 1 KiB a start: 100 starts a day
+would make 36 MiB in a year."""
+FEWEST = 30
+"""Cycles, to say anything of a slope."""
 ROOT = HostRoot()
 
 
@@ -52,6 +54,7 @@ class Seen:
     leaks: list[str] = field(default_factory=list)
     acts: Counter[str] = field(default_factory=Counter)
     fds: list[int] = field(default_factory=list)
+    threads: list[int] = field(default_factory=list)
     memory_kib: list[int] = field(default_factory=list)
     files: list[int] = field(default_factory=list)
     shims: set[int] = field(default_factory=set)
@@ -60,10 +63,12 @@ class Seen:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cycles", type=int, default=200, metavar="N", help="how many (200)")
-    parser.add_argument("--minutes", type=float, metavar="M", help="for so long instead")
+    parser.add_argument("--cycles", type=int, default=1000, metavar="N", help="how many (1000)")
     parser.add_argument(
-        "--kills", type=float, default=0.5, metavar="SHARE", help="of the cycles (0.5)"
+        "--minutes", type=float, default=30.0, metavar="M", help="at most so long (30)"
+    )
+    parser.add_argument(
+        "--kills", type=float, default=0.3, metavar="SHARE", help="of the cycles (0.3)"
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the order (1)")
     asked = parser.parse_args()
@@ -86,7 +91,7 @@ async def soak(home: Home, asked: argparse.Namespace) -> int:
         await look(home, client, seen, number)
         number += 1
         spent = (time.monotonic() - begun) / 60
-        done = spent / asked.minutes if asked.minutes else number / asked.cycles
+        done = max(spent / asked.minutes, number / asked.cycles)
     grown(seen, kept_since)
     report(seen, time.monotonic() - begun)
     return 1 if seen.leaks else 0
@@ -172,8 +177,13 @@ async def look(home: Home, client: ServiceClient, seen: Seen, number: int) -> No
     gone("bugs", [text for text in told if "has a bug" in text])
     seen.shims.clear()
     seen.fds.append(fds_of(service))
+    seen.threads.append(threads_of(service))
     seen.memory_kib.append(private_kib(service))
     seen.files.append(sum(len(files) for _, _, files in os.walk(home.folder)))
+
+
+def threads_of(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
 def private_kib(pid: int) -> int:
@@ -182,22 +192,34 @@ def private_kib(pid: int) -> int:
 
 
 def grown(seen: Seen, kept_since: int) -> None:
-    """Of the one service that was kept: its end against the time before."""
-    start = kept_since + WARM_UP
-    for name, values, allowed in (
-        ("file descriptors", seen.fds[start:], SETTLED_FDS),
-        ("KiB of memory", seen.memory_kib[start:], SETTLED_KIB),
-        ("files", seen.files[start:], 4),
-    ):
-        part = len(values) // 4
-        if not part:
+    """Of the one service that was kept: how much comes with each cycle, once it is warm."""
+    measured = {
+        "file descriptors": seen.fds,
+        "threads": seen.threads,
+        "KiB of memory": seen.memory_kib,
+        "files": seen.files,
+    }
+    median = statistics.median
+    for name, most in MOST_SLOPES.items():
+        kept = measured[name][kept_since:]
+        values = kept[len(kept) // 3 :]
+        if len(values) < FEWEST:
             print(f"{name}: too few cycles to tell whether they grow")
             continue
-        median = statistics.median
-        more = median(values[-part:]) - median(values[-2 * part : -part])
-        print(f"{name:18} third quarter to last: {more:+.0f}, of {len(values)} cycles")
-        if more > allowed:
-            seen.leaks.append(f"{name} grow: {more:+.0f}, allowed are {allowed}")
+        more = slope(values)
+        first, warm, last = (median(part) for part in (kept[:9], values[:9], values[-9:]))
+        print(
+            f"{name:16} {more:+8.4f} a cycle, at most {most:g}: from {first:g} over {warm:g} "
+            f"to {last:g} in {len(kept)} cycles"
+        )
+        if more > most:
+            seen.leaks.append(f"{name} grow by {more:.4f} a cycle, at most {most:g} are allowed")
+
+
+def slope(values: list[int]) -> float:
+    """The median of the slopes of all pairs (Theil and Sen)."""
+    pairs = itertools.combinations(enumerate(values), 2)
+    return statistics.median((b - a) / (j - i) for (i, a), (j, b) in pairs)
 
 
 def report(seen: Seen, spent_s: float) -> None:

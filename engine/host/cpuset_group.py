@@ -55,18 +55,22 @@ def remapped(nodes: NodeSet, old: NodeSet, new: NodeSet) -> NodeSet:
     )
 
 
+def folder_for(root: HostRoot, pid: int, name: str) -> str:
+    """Of the group that `confine` makes for a process, there already or not. Raises OSError."""
+    group = _parent_of(root, pid)
+    if group is None:
+        raise OSError(errno.ENOENT, "its control group lies outside of what we see")
+    return f"{_TOP}{group}".rstrip("/") + f"/{_PREFIX}{name}"
+
+
 def confine(root: HostRoot, processes: Callable[[], Sequence[int]], name: str) -> str:
     """Put processes, and those that they make meanwhile, into a group of their own.
 
     Returns its folder. Until it is told its nodes it has all of its parent's. The affinity of the
     threads may be lost on the way, as older kernels do. Raises OSError.
     """
-    first = processes()[0]
-    group = _parent_of(root, first)
-    if group is None:
-        raise OSError(errno.ENOENT, "its control group lies outside of what we see")
-    parent = f"{_TOP}{group}".rstrip("/")
-    folder = f"{parent}/{_PREFIX}{name}"
+    folder = folder_for(root, processes()[0], name)
+    parent = dirname(folder)
     if "cpuset" not in (root.text(f"{parent}/cgroup.subtree_control") or "").split():
         _write(root, f"{parent}/cgroup.subtree_control", "+cpuset")
     with contextlib.suppress(FileExistsError):

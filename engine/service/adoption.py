@@ -80,6 +80,7 @@ def _managed(supervisor: Supervisor, row: JournalRow) -> Managed:
         life=replace(row.life, since=now, retry_at=now, killed_at=None),
         folder=supervisor.paths.instance(row.wish.name),
         layout=row.layout,
+        ports=row.ports,
         mark=row.mark,
         launched=row.launched,
         started_at=row.started_at,

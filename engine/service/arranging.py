@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from engine.core.cpuset import CpuSet
 from engine.core.errors import ControlError
-from engine.core.layout import Instance, Layout
+from engine.core.layout import Instance, Layout, Ports
 from engine.core.placement import Placement, Refusal
 from engine.core.placing.held import Held
 from engine.core.topology import Machine
@@ -45,17 +45,20 @@ def arrange(
     beside = _Beside(supervisor, machine, names)
     planned: list[Planned] = []
     refusals: list[Refusal] = []
-    waiting: dict[str, list[Stand]] = {}
+    waiting: dict[tuple[str, Ports], list[Stand]] = {}
     for stand in stands:
         try:
             if (again := beside.again(stand)) is not None:
                 planned.append(again)
             else:
-                waiting.setdefault(stand.base, []).append(stand)
+                known = supervisor.managed.get(stand.wish.name)
+                ports = known.ports if known is not None else Ports()
+                waiting.setdefault((stand.base, ports), []).append(stand)
         except ControlError as error:
             refusals.append(_refused(stand.wish.name, error))
-    for base, some in waiting.items():
-        layout = Layout(name=some[0].layout, instances=tuple(one.wish for one in some))
+    for (base, ports), some in waiting.items():
+        wishes = tuple(one.wish for one in some)
+        layout = Layout(name=some[0].layout, instances=wishes, ports=ports)
         try:
             plan = plan_layout(
                 machine, layout, supervisor.around, base=base, held=beside.held(some)

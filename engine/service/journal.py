@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from engine.core.codec import decode, encode
-from engine.core.layout import Instance
+from engine.core.layout import Instance, Ports
 from engine.core.lifecycle import Life
 from engine.core.placement import Placement
 from engine.service.launcher import Launched
@@ -38,6 +38,7 @@ class JournalRow:
     started_at: str | None
     verified: bool | None = None
     layout: str = ""
+    ports: Ports = field(default_factory=Ports)
     running: Running | None = None
     """Until nothing of the process is left; also while it is being started."""
     forget: bool = False

@@ -8,7 +8,7 @@ from pathlib import Path
 from engine.control import Difference
 from engine.core.cpuset import CpuSet
 from engine.core.errors import ControlError
-from engine.core.layout import Instance
+from engine.core.layout import Instance, Ports
 from engine.core.lifecycle import Life, Policy
 from engine.core.placement import Placement
 from engine.core.status import State
@@ -30,6 +30,8 @@ class Managed:
     folder: Path
     layout: str = ""
     """The name of the layout file that asked for it."""
+    ports: Ports = field(default_factory=Ports)
+    """The range of that file, for when it has to have another port."""
     mark: str = ""
     launched: Launched | None = None
     started_at: str | None = None
@@ -121,6 +123,7 @@ class Managed:
             started_at=self.started_at,
             verified=self.verified,
             layout=self.layout,
+            ports=self.ports,
             running=self.running,
             forget=self.forget,
         )

@@ -5,6 +5,7 @@ own end too, leaves a difference that `verify` finds and a repair brings back.
 """
 
 import asyncio
+import contextlib
 from dataclasses import replace
 
 from engine.control import Verification, Verified
@@ -13,7 +14,7 @@ from engine.core.errors import ControlError
 from engine.core.placement import Placement
 from engine.core.status import State
 from engine.core.topology import Machine
-from engine.host.cpuset_group import why_not_rebound
+from engine.host.cpuset_group import folder_for, why_not_rebound
 from engine.host.machine import read_machine
 from engine.host.numa import process_policy
 from engine.service.carrying import Cargo, Interrupted, Place, Report, carry
@@ -43,6 +44,7 @@ async def _move(supervisor: Supervisor, managed: Managed, planned: Planned) -> N
         async with managed.work:
             machine = await asyncio.to_thread(read_machine, supervisor.root)
             place = _place(at.placement, to, machine)
+            await _announce(supervisor, managed, place)
             try:
                 await _carry(supervisor, managed, place, report, f"moving to {to.slot}")
             except (OSError, ControlError) as error:
@@ -52,13 +54,11 @@ async def _move(supervisor: Supervisor, managed: Managed, planned: Planned) -> N
                 await _bring_back(supervisor, managed, place, report)
             if not failed and managed.mark == mark and managed.running is not None:
                 managed.wish, managed.placement, managed.base = planned.wish, to, planned.base
-                managed.running = Running(planned.wish, to)
+                managed.running = Running(planned.wish, to, managed.running.group)
     except Interrupted:
         return  # it ends; where it would have gone does not matter any more
     finally:
         managed.going = None
-        if managed.mark == mark and managed.running is not None:
-            managed.running = replace(managed.running, group=report.group)
         supervisor.save()
         supervisor.changed.set()
     if not failed:
@@ -68,6 +68,19 @@ async def _move(supervisor: Supervisor, managed: Managed, planned: Planned) -> N
         told = f"not moved to {to.slot}: {failed}"
         managed.note = f"{told}; {managed.note}" if managed.note else told
         supervisor.changed.set()
+
+
+async def _announce(supervisor: Supervisor, managed: Managed, place: Place) -> None:
+    """The group that is to be made, in the journal before it is: else the end of an engine whose
+    service was killed meanwhile would leave it behind, empty."""
+    launched, running = managed.launched, managed.running
+    if not place.policy_too or launched is None or running is None:
+        return
+    with contextlib.suppress(OSError):  # then it cannot be made either, and that is told there
+        group = folder_for(supervisor.root, launched.pid, managed.mark[:12])
+        managed.running = replace(running, group=group)
+        supervisor.save()
+        await supervisor.saved()
 
 
 async def _carry(
@@ -137,12 +150,13 @@ async def verify_named(
 
 async def _repair(supervisor: Supervisor, managed: Managed) -> tuple[str, ...]:
     """Bring threads and pages back to where they were asked for; returns what was done."""
-    at, mark = managed.at, managed.mark
+    at = managed.at
     report = Report(group=at.group)
     managed.going = at
     try:
         async with managed.work:
             place = await asyncio.to_thread(_home, supervisor, managed)
+            await _announce(supervisor, managed, place)
             await _carry(supervisor, managed, place, report, "being repaired")
     except Interrupted:
         return ("it has ended meanwhile",)
@@ -150,8 +164,6 @@ async def _repair(supervisor: Supervisor, managed: Managed) -> tuple[str, ...]:
         return (*report.words(), f"ended early: {_reason(error)}")
     finally:
         managed.going = None
-        if managed.mark == mark and managed.running is not None:
-            managed.running = replace(managed.running, group=report.group)
         supervisor.save()
     supervisor.tell(f"{managed.name}: repaired: {'; '.join(report.words())}")
     return tuple(report.words())

@@ -24,7 +24,7 @@ from engine.control import (
     Undo,
 )
 from engine.core.errors import ControlError, SlotError, StaleOffer
-from engine.core.layout import parse_layout
+from engine.core.layout import Ports, parse_layout
 from engine.core.placement import Placement, Refusal, moved
 from engine.core.placing.held import Held
 from engine.core.status import InstanceStatus, State
@@ -54,6 +54,7 @@ class _Made:
     layout_name: str = ""
     marks: dict[str, str] = field(default_factory=dict)
     """Of the processes that are to be moved live."""
+    ports: Ports = field(default_factory=Ports)
     gone: tuple[str, ...] = ()
     """Who leaves the list by an undo."""
 
@@ -162,6 +163,9 @@ class Offers:
                 begin_move(supervisor, known, planned)
                 continue
             supervisor.start(planned.wish, planned.placement, planned.base, layout)
+        if isinstance(made.change, ApplyLayout):
+            for name in (*made.planned, *made.offer.keeps):
+                supervisor.managed[name].ports = made.ports
         self.past.remember(made.change, before, made.planned, made.layout_name)
         await supervisor.saved()
 
@@ -221,7 +225,8 @@ class Offers:
             refusals=plan.refusals,
             consequences=(*words, *self._losses((*stops, *restarts))),
         )
-        return self._keep(offer, change, machine, plan.planned, layout.name)
+        made = self._keep(offer, change, machine, plan.planned, layout.name)
+        return replace(made, ports=layout.ports)
 
     def _start(self, change: Change, names: tuple[str, ...], machine: Machine) -> _Made:
         refusals: list[Refusal] = []

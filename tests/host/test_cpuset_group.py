@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from engine.core.cpuset import NodeSet
-from engine.host.cpuset_group import why_not_rebound
+from engine.host.cpuset_group import folder_for, why_not_rebound
 from tests.kernel_files import tree
 
 ONE, TWO = NodeSet([1]), NodeSet([2])
@@ -68,3 +68,18 @@ def test_nodes_that_the_kernel_would_not_turn_into_the_asked_ones(tmp_path: Path
     root = tree(tmp_path, files("/a", "cpuset"))
     why = why_not_rebound(root, 7, NodeSet([1, 3]), NodeSet([0, 2]))
     assert why == "the kernel would turn its nodes 1,3 into 2"
+
+
+@pytest.mark.parametrize(
+    ("group", "folder"),
+    [
+        ("/", "sys/fs/cgroup/slotdeck-0123"),
+        ("/user/a.scope", "sys/fs/cgroup/user/a.scope/slotdeck-0123"),
+        ("/user/a.scope/slotdeck-0123", "sys/fs/cgroup/user/a.scope/slotdeck-0123"),
+    ],
+)
+def test_its_own_group_is_named_before_it_is_made(tmp_path: Path, group: str, folder: str) -> None:
+    root = tree(tmp_path, files(group, "cpuset"))
+    assert folder_for(root, 7, "0123") == folder
+    with pytest.raises(OSError, match="outside of what we see"):
+        folder_for(root, 8, "0123")

@@ -3,10 +3,11 @@
 import asyncio
 import os
 import signal
+import socket
 
 import pytest
 
-from engine.control import Offer, StartLoad, StopInstances, StopLoad
+from engine.control import MoveInstance, Offer, StartLoad, StopInstances, StopLoad
 from engine.core.errors import ControlError, StaleOffer
 from engine.core.status import State
 from tests.processes import Home, alive, eventually_async
@@ -103,3 +104,22 @@ async def test_a_load_waits_for_ready(home: Home) -> None:
     with pytest.raises(ControlError, match="Nothing was changed"):
         await client.apply(offer)
     assert (await home.until_state(client, "a", State.STARTING)).pid != os.getpid()
+
+
+async def test_an_instance_that_is_started_again_keeps_to_the_ports_of_its_file(
+    home: Home,
+) -> None:
+    client = await home.connect()
+    before = (await home.up(client, {"name": "a", "slot": "core:0"})).instances[0]
+    assert before.port is not None
+    await home.kill_service()  # only the journal is left to tell which they were
+    client = await home.connect()
+    await home.until_state(client, "a", State.READY)
+    await home.apply(client, StopInstances(("a",)))
+    await home.until_state(client, "a", State.STOPPED)
+    with socket.create_server(("127.0.0.1", before.port)):
+        offer = await client.offer(MoveInstance("a", "core:0"))
+    (placed,) = offer.starts
+    first, last = home.ports
+    assert placed.port != before.port
+    assert first <= placed.port <= last
