@@ -1,6 +1,7 @@
 """Load on engines with known statistics: `run`, its report, and what both are made of."""
 
-from engine.bench.report import report_json, report_text
+from engine.bench.report import report_json
+from engine.bench.report_text import report_text
 from engine.bench.runner import loop_factory, run, run_blocking
 from engine.bench.values import (
     ClientHealth,

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 
 from engine.bench.values import ClientHealth
@@ -11,6 +12,8 @@ from engine.core.quantiles import percentile
 
 CPU_LIMIT = 0.70
 RUNQUEUE_LIMIT = 0.02
+LATE_LIMIT = 0.01
+"""Share of an open loop's sends."""
 LAG_PERIOD_S = 0.05
 LAGS_KEPT = 20_000
 """About a quarter of an hour; endless loads judge by the newest."""
@@ -72,6 +75,17 @@ def why_limited(cpu_share: float, runqueue_wait_share: float | None) -> tuple[st
             f"more than {RUNQUEUE_LIMIT:.0%}"
         )
     return tuple(limits)
+
+
+def why_late(late_shares: Iterable[float | None], late_s: float) -> tuple[str, ...]:
+    """Of open loops: a schedule that is not kept is another load than the one that was asked."""
+    worst = max((share for share in late_shares if share is not None), default=0.0)
+    if worst <= LATE_LIMIT:
+        return ()
+    return (
+        f"it began {worst:.1%} of its sends more than {late_s * 1e3:g} ms late, "
+        f"more than {LATE_LIMIT:.0%}",
+    )
 
 
 def runqueue_wait_s() -> float | None:

@@ -4,7 +4,7 @@ import asyncio
 import math
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -13,14 +13,22 @@ from engine.bench.health import Pinned
 from engine.bench.values import ClientHealth, Load, TargetReport
 
 RULES = {
-    "loop": "closed: each stream sends its next request when its last one has ended; one new "
-    "connection per request; connecting is in no time, the engine's accepting of it is in TTFT",
+    "loop": "without a rate closed: each stream sends its next request when its last one has "
+    "ended; with one open: each request is due at an instant that no answer moves, and is sent "
+    "then, or when fewer than max_in_flight are under way; one new connection per request, which "
+    "only latencies from the schedule hold; the engine's accepting of it is in TTFT",
     "stagger": "the streams of a target start evenly spread over stagger_s, by default one "
     "inter-token time of the idle engine",
     "warmup": "streams go on without a pause; the window opens, for all targets at once, when "
     "each has ended its warm-up requests",
-    "latency": "requests that were sent and ended inside the window; those in flight when it "
-    "closed are cut off and count in no latency",
+    "latency": "closed: requests that were sent and ended inside the window; those in flight when "
+    "it closed are cut off and count in no latency. Open: requests that were due inside the "
+    "window, which are waited for after it, up to 60 s",
+    "schedule": "of an open loop: the same latencies from the instant at which the request was "
+    "due, waiting for room included; lateness of sends is the client's own, without that waiting",
+    "goodput": "requests that kept to all limits, of all measured ones that ended, failed or "
+    "never ended; itl is the request's longest gap, tpot its mean gap; ttft and e2e of an open "
+    "loop count from the schedule; requests_per_s over the window",
     "output_tokens_per_s": "all tokens that arrived inside the window, of whatever request, also "
     "of those cut off or broken (vLLM's benchmark counts finished requests only)",
     "total_tokens_per_s": "the same, plus the prompts whose first token arrived inside the window",
@@ -32,10 +40,13 @@ RULES = {
     "e2e": "request handed to the socket until the last event with text",
     "percentiles": "linear between order statistics; p90 from 50 samples, p99 from 500: requests, "
     "and for ITL gaps",
-    "prompts": "common English words, seeded, different from the first word on; the number of "
+    "prompts": "of a file: as they stand there, in seeded order; otherwise common English words, "
+    " seeded, different from the first word on; the number of "
     "words is scaled per target until usage.prompt_tokens is near input_len",
-    "errors": "from the first request on, the warm-up too; a stream gives up after 3 in a row",
-    "client": "limited when its CPU is above 70 % of a core or its run-queue wait above 2 %",
+    "errors": "from the first request on, the warm-up too; a stream gives up after 3 in a row, an "
+    "open loop after 30",
+    "client": "limited when its CPU is above 70 % of a core or its run-queue wait above 2 %, or "
+    "more than 1 % of an open loop's sends were begun over 5 ms late",
 }
 
 
@@ -47,6 +58,7 @@ def manifest(
     health: ClientHealth,
     pinned: Pinned,
     client_pus: frozenset[int] | None,
+    prompts: Mapping[str, object],
 ) -> dict[str, object]:
     """Names no host, no user and no key."""
     asked = asdict(load) | {"warmup_requests": load.warmups}
@@ -71,6 +83,7 @@ def manifest(
         },
         "client_limits": list(health.limits),
         "load": asked,
+        "prompts": dict(prompts),
         "rules": RULES,
         "targets": [_target(target) for target in targets],
     }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from urllib.parse import urlsplit, urlunsplit
 
-from engine.bench.prompts import Prompts
+from engine.bench.prompts import Prompt, Prompts
 from engine.bench.values import Load, Target
 from engine.core.errors import EngineUnreachable
 from engine.drivers import openai_api
@@ -35,8 +35,11 @@ class Prepared:
     stagger_s: float
 
 
-async def prepare(target: Target, load: Load, prompts: Prompts) -> Prepared:
-    """Raises EngineUnreachable where the target does not answer or answers with an error."""
+async def prepare(target: Target, load: Load, prompts: Prompts, *, scale: bool = True) -> Prepared:
+    """Raises EngineUnreachable where the target does not answer or answers with an error.
+
+    Without `scale` one probe is enough: the load's prompts have lengths of their own.
+    """
     base = base_url(target.url)
     model, answer = await _model(target, base)
 
@@ -44,7 +47,9 @@ async def prepare(target: Target, load: Load, prompts: Prompts) -> Prepared:
         return await openai_api.stream(
             f"{base}/v1/completions",
             request_body(
-                load, model, prompts.text(number, words), min(load.output_len, PROBE_OUTPUT)
+                load,
+                model,
+                Prompt(prompts.text(number, words), max_tokens=min(load.output_len, PROBE_OUTPUT)),
             ),
             on_piece=_ignore,
             idle_timeout_s=load.idle_timeout_s,
@@ -57,7 +62,7 @@ async def prepare(target: Target, load: Load, prompts: Prompts) -> Prepared:
     for number in range(PROBES):
         done = await probe(number, words)
         gaps += [later - earlier for earlier, later in pairwise(done.piece_times)]
-        if done.prompt_tokens is None:
+        if done.prompt_tokens is None or not scale:
             words = load.input_len
             break
         seen.append((words, done.prompt_tokens))
@@ -93,11 +98,11 @@ def next_words(seen: list[tuple[int, int]], wanted: int) -> int | None:
     return None if any(guess == tried for tried, _ in seen) else guess
 
 
-def request_body(load: Load, model: str, prompt: str, max_tokens: int) -> dict[str, object]:
+def request_body(load: Load, model: str, prompt: Prompt) -> dict[str, object]:
     body: dict[str, object] = {
         "model": model,
-        "prompt": prompt,
-        "max_tokens": max_tokens,
+        **prompt.content,
+        "max_tokens": load.output_len if prompt.max_tokens is None else prompt.max_tokens,
         "temperature": load.temperature,
         "stream": True,
         "stream_options": {"include_usage": True},

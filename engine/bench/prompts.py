@@ -1,6 +1,9 @@
 """Synthetic prompts of about so many tokens, each different from its first word on."""
 
 import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 _TEXT = """
 time year people way day man thing woman life child world school state family student group
@@ -18,6 +21,35 @@ POOL_SLACK = 1009
 """How many different tails there are."""
 
 
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One request's question: a text to go on with, or the messages of a chat."""
+
+    text: str = ""
+    messages: Sequence[Mapping[str, object]] = ()
+    max_tokens: int | None = None
+    """Its own length of answer; None is the load's."""
+
+    @property
+    def path(self) -> str:
+        return "/v1/chat/completions" if self.messages else "/v1/completions"
+
+    @property
+    def content(self) -> dict[str, object]:
+        return {"messages": self.messages} if self.messages else {"prompt": self.text}
+
+
+class PromptSource(Protocol):
+    """The same number gives the same prompt, so that all targets are asked the same."""
+
+    def prompt(self, number: int, words: int) -> Prompt: ...
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What the manifest says of them."""
+        ...
+
+
 class Prompts:
     """The same seed and number make the same prompt.
 
@@ -32,6 +64,11 @@ class Prompts:
         self._digits = list(WORDS)
         random.Random(f"digits {seed}").shuffle(self._digits)
         self._pool: list[str] = []
+
+    facts: Mapping[str, object] = {"kind": "synthetic"}
+
+    def prompt(self, number: int, words: int) -> Prompt:
+        return Prompt(self.text(number, words))
 
     def text(self, number: int, words: int) -> str:
         head = self._number_in_words(number)[:words]

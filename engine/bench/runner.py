@@ -7,14 +7,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from engine.bench.closed_loop import ClosedLoop
-from engine.bench.health import HealthWatch, Pinned
+from engine.bench.health import HealthWatch, Pinned, why_late
 from engine.bench.manifest import manifest
+from engine.bench.open_loop import LATE_S, OpenLoop
 from engine.bench.prepare import Prepared, prepare, shown_url
-from engine.bench.prompts import Prompts
+from engine.bench.prompts import Prompts, PromptSource
+from engine.bench.sending import Sending
 from engine.bench.values import (
+    ClientHealth,
     Load,
     Progress,
     Report,
@@ -28,6 +32,8 @@ from engine.core.quantiles import summarize
 PROGRESS_S = 0.5
 RATE_OVER = 4
 """Progress intervals that a running rate looks back."""
+LAST_ANSWERS_S = 60.0
+"""How long an open loop's answers are waited for once nothing more is sent."""
 
 OnProgress = Callable[[Progress], None]
 
@@ -38,10 +44,12 @@ async def run(
     *,
     on_progress: OnProgress | None = None,
     client_pus: frozenset[int] | None = None,
+    prompts: PromptSource | None = None,
 ) -> Report:
     """Raises EngineUnreachable when no target answers; one that dies later is in the report.
 
-    The calling thread is kept on `client_pus` meanwhile. Cancelling closes all sockets.
+    The calling thread is kept on `client_pus` meanwhile. Cancelling closes all sockets. Without
+    `prompts` they are made up, of the load's length.
     """
     if not targets:
         raise UsageError(
@@ -49,24 +57,27 @@ async def run(
         )
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     with Pinned(client_pus) as pinned:
-        prompts = Prompts(load.seed)
+        made_up = Prompts(load.seed)
+        source: PromptSource = prompts or made_up
         with _ticking(_Ticker("preparing", targets, {}), on_progress):
-            answers = await _prepare_all(targets, load, prompts)
+            answers = await _prepare_all(targets, load, made_up, scale=prompts is None)
         watch = HealthWatch()
-        loops = {
-            index: ClosedLoop(answer, load, prompts, time.perf_counter)
+        kind = ClosedLoop if load.rate is None else OpenLoop
+        loops: dict[int, Sending] = {
+            index: kind(answer, load, source, time.perf_counter)
             for index, answer in enumerate(answers)
             if isinstance(answer, Prepared)
         }
         try:
-            await _drive(targets, loops, load, watch, on_progress)
-            health = watch.finish()
+            health = await _drive(targets, loops, load, watch, on_progress)
         finally:
             watch.stop()
         reports = tuple(
             _target_report(target, load, answers[index], loops.get(index))
             for index, target in enumerate(targets)
         )
+        late = why_late((one.schedule.late_share for one in reports if one.schedule), LATE_S)
+        health = replace(health, limits=(*health.limits, *late))
         facts = manifest(
             started_at=started_at,
             load=load,
@@ -74,6 +85,7 @@ async def run(
             health=health,
             pinned=pinned,
             client_pus=client_pus,
+            prompts=source.facts,
         )
     return Report(reports, health, facts)
 
@@ -84,10 +96,13 @@ def run_blocking(
     *,
     on_progress: OnProgress | None = None,
     client_pus: frozenset[int] | None = None,
+    prompts: PromptSource | None = None,
 ) -> Report:
     """`run` on a loop of its own: uvloop's where it is installed, which halves the CPU a token."""
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(run(targets, load, on_progress=on_progress, client_pus=client_pus))
+        return runner.run(
+            run(targets, load, on_progress=on_progress, client_pus=client_pus, prompts=prompts)
+        )
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -102,11 +117,11 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _prepare_all(
-    targets: Sequence[Target], load: Load, prompts: Prompts
+    targets: Sequence[Target], load: Load, prompts: Prompts, *, scale: bool
 ) -> list[Prepared | EngineUnreachable]:
     async def one(target: Target) -> Prepared | EngineUnreachable:
         try:
-            return await prepare(target, load, prompts)
+            return await prepare(target, load, prompts, scale=scale)
         except EngineUnreachable as error:
             return error
 
@@ -127,11 +142,11 @@ async def _prepare_all(
 
 async def _drive(
     targets: Sequence[Target],
-    loops: dict[int, ClosedLoop],
+    loops: dict[int, Sending],
     load: Load,
     watch: HealthWatch,
     on_progress: OnProgress | None,
-) -> None:
+) -> ClientHealth:
     tasks = [asyncio.create_task(loop.run()) for loop in loops.values()]
     try:
         with _ticking(_Ticker("warming up", targets, loops), on_progress):
@@ -148,6 +163,10 @@ async def _drive(
         closed_at = time.perf_counter()
         for loop in loops.values():
             loop.close_window(closed_at)
+        health = watch.finish()
+        if load.rate is not None:
+            with _ticking(_Ticker("waiting for the last answers", targets, loops), on_progress):
+                await asyncio.wait(tasks, timeout=LAST_ANSWERS_S)
     finally:
         for task in tasks:
             task.cancel()
@@ -155,20 +174,23 @@ async def _drive(
     for end in ends:
         if isinstance(end, Exception):
             raise end
+    return health
 
 
 def _target_report(
     target: Target,
     load: Load,
     answer: Prepared | EngineUnreachable,
-    loop: ClosedLoop | None,
+    loop: Sending | None,
 ) -> TargetReport:
+    concurrency = load.concurrency if load.rate is None else None
     if isinstance(answer, EngineUnreachable) or loop is None:
         nothing = summarize(())
         return TargetReport(
             name=target.name,
             url=shown_url(target.url),
-            concurrency=load.concurrency,
+            concurrency=concurrency,
+            rate=load.rate,
             requests=0,
             errors=1,
             ttft=nothing,
@@ -185,10 +207,12 @@ def _target_report(
     if loop.gave_up_at is not None and tally.opened_at is not None:
         gave_up_s = max(0.0, loop.gave_up_at - tally.opened_at)
     prompt_tokens = tally.prompt_tokens or answer.prompt_tokens
+    schedule = loop.schedule() if isinstance(loop, OpenLoop) else None
     return TargetReport(
         name=target.name,
         url=shown_url(target.url),
-        concurrency=load.concurrency,
+        concurrency=concurrency,
+        rate=load.rate,
         requests=tally.finished,
         errors=tally.errors,
         ttft=tally.ttft(),
@@ -211,15 +235,15 @@ def _target_report(
         output_tokens=tally.output_tokens,
         stagger_s=answer.stagger_s,
         models_answer=answer.models_answer,
+        schedule=schedule,
+        goodput=tally.goodput(0 if schedule is None else schedule.unfinished),
     )
 
 
 class _Ticker:
     """The live figures of one phase."""
 
-    def __init__(
-        self, phase: str, targets: Sequence[Target], loops: dict[int, ClosedLoop]
-    ) -> None:
+    def __init__(self, phase: str, targets: Sequence[Target], loops: dict[int, Sending]) -> None:
         self._phase = phase
         self._targets = targets
         self._loops = loops

@@ -1,9 +1,14 @@
 """What a benchmark is asked, what it says while it runs, and what it found."""
 
+import math
 from dataclasses import dataclass, field
 
 from engine.core.errors import UsageError
+from engine.core.goodput import Goodput, Limits
 from engine.core.quantiles import Summary
+
+ARRIVALS = ("poisson", "constant")
+MAX_IN_FLIGHT = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +23,18 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A closed loop: each stream sends its next request when its last one has ended."""
+    """With a rate an open loop: requests go out on schedule, whatever the engine does; without
+    one a closed loop: each stream sends its next request when its last one has ended."""
 
     concurrency: int = 1
-    """Streams per target."""
+    """Streams per target, of a closed loop."""
+    rate: float | None = None
+    """Requests/s per target, of an open loop."""
+    arrival: str = "poisson"
+    """How an open loop's requests are spaced: "poisson" (at random) or "constant"."""
+    max_in_flight: int = MAX_IN_FLIGHT
+    """Of an open loop, per target: a request beyond it waits, and its wait counts."""
+    limits: Limits = field(default_factory=Limits)
     input_len: int = 64
     output_len: int = 100
     duration_s: float | None = 10.0
@@ -29,7 +42,7 @@ class Load:
     requests: int | None = None
     """Measured requests per target; with a duration too, whichever comes first."""
     warmup_requests: int | None = None
-    """Dropped, per target; None is one for each stream."""
+    """Dropped, per target; None is one for each stream, or a second's worth of an open loop."""
     seed: int = 0
     """The same seed sends the same prompts: to an engine that caches prefixes and served this
     seed before, give another one."""
@@ -55,10 +68,19 @@ class Load:
             raise refuse("requests must be at least 1")
         if self.warmup_requests is not None and self.warmup_requests < 0:
             raise refuse("warmup_requests must be at least 0")
+        if self.rate is not None and not 0 < self.rate < math.inf:
+            raise refuse("the rate must be above 0 requests/s")
+        if self.arrival not in ARRIVALS:
+            raise refuse(f"arrival must be one of: {', '.join(ARRIVALS)}")
+        if self.max_in_flight < 1:
+            raise refuse("max_in_flight must be at least 1")
 
     @property
     def warmups(self) -> int:
-        return self.concurrency if self.warmup_requests is None else self.warmup_requests
+        """One for each stream; of an open loop a second's worth."""
+        if self.warmup_requests is not None:
+            return self.warmup_requests
+        return self.concurrency if self.rate is None else max(1, round(self.rate))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +96,36 @@ class TargetProgress:
 @dataclass(frozen=True, slots=True)
 class Progress:
     phase: str
-    """"preparing", "warming up" or "measuring"."""
+    """"preparing", "warming up", "measuring", or "waiting for the last answers"."""
     elapsed_s: float
     """Since this phase began."""
     targets: tuple[TargetProgress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How well an open loop's schedule was kept, and latencies that count from it."""
+
+    arrival: str
+    max_in_flight: int
+    sent: int
+    """Requests that were due in the window and were sent."""
+    sent_per_s: float | None
+    held_back: int
+    """Of those, the ones that had to wait because `max_in_flight` were under way."""
+    most_in_flight: int
+    unfinished: int
+    """Due in the window, and without an end long after it."""
+    lateness: Summary
+    """From the scheduled instant until its sending began, of those that were not held back."""
+    late_share: float | None
+    """Of those, the ones begun more than LATE_S too late."""
+    gap_cv: float | None
+    """Standard deviation of the gaps between sends over their mean; 0 at a constant rate, about
+    1 for Poisson arrivals. None where fewer than 3 were sent, or one was held back."""
+    ttft: Summary
+    """Like the target's, but from the instant at which the request was due."""
+    e2e: Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +134,8 @@ class TargetReport:
 
     name: str
     url: str
-    concurrency: int
+    concurrency: int | None
+    """None for an open loop."""
     requests: int
     errors: int
     ttft: Summary
@@ -117,6 +166,12 @@ class TargetReport:
     """Mean length of the finished answers."""
     stagger_s: float | None = None
     models_answer: object = None
+    rate: float | None = None
+    schedule: Schedule | None = None
+    goodput: Goodput | None = None
+    """None without limits."""
+    notes: tuple[str, ...] = ()
+    """What else a reader must know of these figures."""
 
 
 @dataclass(frozen=True, slots=True)

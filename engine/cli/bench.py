@@ -1,4 +1,4 @@
-"""Measure instances or URLs under a fixed number of concurrent streams.
+"""Measure instances or URLs under a fixed number of streams, or at a fixed rate of requests.
 
 A target is an instance's name or a base URL such as http://127.0.0.1:8000. With --offline it is
 a layout file, or LAYOUT:NAME, whose engine is measured alone: first token and next tokens.
@@ -6,23 +6,43 @@ a layout file, or LAYOUT:NAME, whose engine is measured alone: first token and n
 
 import argparse
 import asyncio
+import itertools
+import math
 import random
 import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
-from engine.bench.report import report_json, report_text
+from engine.bench.levels import joined
+from engine.bench.prompt_file import read_prompts
+from engine.bench.report import report_json
+from engine.bench.report_text import report_text
 from engine.bench.runner import run_blocking
-from engine.bench.values import Load, Progress, Target
+from engine.bench.values import ARRIVALS, MAX_IN_FLIGHT, Load, Progress, Target
 from engine.cli import bench_offline
-from engine.cli.text import number, print_json
+from engine.cli.text import number, numbers, print_json
 from engine.client import connect
 from engine.core.cpuset import CpuSet
 from engine.core.errors import ServiceUnreachable, UsageError
+from engine.core.goodput import Limits
 from engine.core.status import InstanceStatus, State
 from engine.host.machine import read_machine
 from engine.host.root import HostRoot
+
+LIMITS = {
+    "ttft": "the first token",
+    "itl": "the longest gap of a request",
+    "tpot": "the mean gap of a request",
+    "e2e": "the whole answer",
+}
+_WHY_APART = {
+    "rate": "with a rate as many streams are open as the engine lets pile up",
+    "prompts": "the prompts of a file have lengths of their own",
+}
+_APART = (("rate", "concurrency"), ("prompts", "input_len"))
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +51,26 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "targets", metavar="TARGET", nargs="+", help="an instance, a URL or a layout"
     )
     parser.add_argument("--model", help="the model's name at the targets; asked for if left out")
-    parser.add_argument("--concurrency", type=int, metavar="N", help="streams (1)")
+    parser.add_argument(
+        "--concurrency", metavar="N,N", help="streams; several numbers in turn (1)"
+    )
+    parser.add_argument(
+        "--rate",
+        metavar="R,R",
+        help="requests/s a target instead, sent on schedule whatever the engine does",
+    )
+    parser.add_argument(
+        "--arrival", choices=ARRIVALS, help="with --rate: at random, or evenly spaced (poisson)"
+    )
+    parser.add_argument(
+        "--max-in-flight",
+        type=int,
+        metavar="N",
+        help=f"with --rate: requests under way at most ({MAX_IN_FLIGHT})",
+    )
+    parser.add_argument(
+        "--prompts", metavar="FILE", help="prompts: JSON lines or ShareGPT (docs/bench.md)"
+    )
     parser.add_argument(
         "--input-len", type=int, metavar="N", help="prompt tokens (about 64; 32 with --offline)"
     )
@@ -42,6 +81,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--duration", type=float, metavar="S", help="seconds of the measured window (10)"
     )
     parser.add_argument("--requests", type=int, metavar="N", help="measured requests a target")
+    parser.add_argument(
+        "--warmup", type=int, metavar="N", help="requests a target before them (1 a stream)"
+    )
+    for name, words in LIMITS.items():
+        parser.add_argument(
+            f"--{name}-ms", type=float, metavar="N", help=f"goodput: {words} is at most N ms"
+        )
     parser.add_argument(
         "--seed", type=int, metavar="N", help="of the prompts; a fresh one if left out"
     )
@@ -68,30 +114,80 @@ def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
                 why=f"the variable {asked.api_key_env} is not set",
                 do="Set it, or leave --api-key-env out",
             )
-    duration = asked.duration if asked.duration or asked.requests else 10.0
-    load = Load(
-        concurrency=1 if asked.concurrency is None else asked.concurrency,
-        input_len=64 if asked.input_len is None else asked.input_len,
-        output_len=100 if asked.output_len is None else asked.output_len,
-        duration_s=duration,
-        requests=asked.requests,
-        seed=fresh_seed() if asked.seed is None else asked.seed,
-    )
+    loads = _loads(asked)
+    prompts = None
+    if asked.prompts is not None:
+        prompts = read_prompts(Path(asked.prompts), loads[0].seed)
     instances = asyncio.run(_instances(environment))
     targets = _targets(asked.targets, instances, asked.model, api_key)
     # Ended like a person would: sockets close, so the engines drop what nobody waits for.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    report = run_blocking(
-        targets,
-        load,
-        on_progress=None if asked.json or not sys.stderr.isatty() else _show,
-        client_pus=free_pus(instances),
+    report = joined(
+        [
+            run_blocking(
+                targets,
+                load,
+                on_progress=None if asked.json or not sys.stderr.isatty() else _show,
+                client_pus=free_pus(instances),
+                prompts=prompts,
+            )
+            for load in loads
+        ]
     )
     if asked.json:
         print_json(report_json(report))
     else:
         print(report_text(report, shutil.get_terminal_size().columns))
     return 1 if any(not one.requests and one.errors for one in report.targets) else 0
+
+
+def _loads(asked: argparse.Namespace) -> list[Load]:
+    """One a level: each has prompts of its own, which no cache knows from the level before."""
+    for name, other in _APART:
+        if getattr(asked, name) is not None and getattr(asked, other) is not None:
+            raise _refused(name, other, do="Leave one of them out")
+    for name in ("arrival", "max_in_flight"):
+        if getattr(asked, name) is not None and asked.rate is None:
+            raise UsageError(
+                what=f"--{name.replace('_', '-')} cannot be used",
+                why="without --rate each stream sends when its last answer has ended",
+                do="Add --rate R, or leave it out",
+            )
+    load = Load(
+        input_len=64 if asked.input_len is None else asked.input_len,
+        output_len=100 if asked.output_len is None else asked.output_len,
+        duration_s=asked.duration if asked.duration or asked.requests else 10.0,
+        requests=asked.requests,
+        warmup_requests=asked.warmup,
+        arrival=asked.arrival or ARRIVALS[0],
+        max_in_flight=MAX_IN_FLIGHT if asked.max_in_flight is None else asked.max_in_flight,
+        seed=fresh_seed() if asked.seed is None else asked.seed,
+        limits=Limits(**{f"{name}_s": _seconds(asked, name) for name in LIMITS}),
+    )
+    seeds = itertools.count(load.seed)
+    if asked.rate is not None:
+        rates = numbers("--rate", asked.rate, float)
+        return [replace(load, rate=rate, seed=next(seeds)) for rate in rates]
+    streams = numbers("--concurrency", asked.concurrency or "1", int)
+    return [replace(load, concurrency=one, seed=next(seeds)) for one in streams]
+
+
+def _seconds(asked: argparse.Namespace, name: str) -> float | None:
+    limit: float | None = getattr(asked, f"{name}_ms")
+    if limit is not None and not 0 < limit < math.inf:
+        raise UsageError(
+            what=f"--{name}-ms {limit:g} is no limit",
+            why="no answer comes in no time",
+            do="Give it some milliseconds",
+        )
+    return None if limit is None else limit / 1e3
+
+
+def _refused(name: str, other: str, *, do: str) -> UsageError:
+    flags = [f"--{one.replace('_', '-')}" for one in (name, other)]
+    return UsageError(
+        what=f"{flags[0]} and {flags[1]} do not go together", why=_WHY_APART[name], do=do
+    )
 
 
 def fresh_seed() -> int:

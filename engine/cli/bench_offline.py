@@ -26,7 +26,7 @@ from engine.bench.offline import (
     read_measured,
 )
 from engine.cli.layouts import checked, read_layout
-from engine.cli.text import folded, print_json, table
+from engine.cli.text import folded, numbers, print_json, table
 from engine.client import connect
 from engine.core.command import shell_line
 from engine.core.cpuset import CpuSet
@@ -45,7 +45,10 @@ WORKERS = ("torch", "ipex")
 """The engines that run our worker, which can measure itself."""
 INPUT_LEN = OUTPUT_LEN = 32
 ITERATIONS, WARMUPS = 20, 3
-_ONLINE_ONLY = ("model", "concurrency", "duration", "requests", "seed", "api_key_env")
+_ONLINE_ONLY = (
+    *("model", "concurrency", "rate", "arrival", "max_in_flight", "prompts", "duration"),
+    *("requests", "warmup", "ttft_ms", "itl_ms", "tpot_ms", "e2e_ms", "seed", "api_key_env"),
+)
 _OFFLINE_ONLY = ("batch_size", "num_iter", "num_warmup")
 
 
@@ -99,16 +102,9 @@ def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
 
 
 def _load(asked: argparse.Namespace) -> OfflineLoad:
-    try:
-        sizes = tuple(int(word) for word in (asked.batch_size or "1").split(","))
-    except ValueError:
-        raise UsageError(
-            what=f"--batch-size {asked.batch_size!r} is no list of numbers",
-            why="a list looks like 1,4",
-            do="Correct it",
-        ) from None
+    sizes = numbers("--batch-size", asked.batch_size or "1", int)
     return OfflineLoad(
-        batch_sizes=sizes,
+        batch_sizes=tuple(sizes),
         input_len=INPUT_LEN if asked.input_len is None else asked.input_len,
         output_len=OUTPUT_LEN if asked.output_len is None else asked.output_len,
         iterations=ITERATIONS if asked.num_iter is None else asked.num_iter,

@@ -2,9 +2,13 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import floor
-from typing import Any
+from typing import Any, TypeVar
+
+from engine.core.errors import UsageError
+
+_Number = TypeVar("_Number", int, float)
 
 DASH = "–"
 
@@ -56,6 +60,18 @@ def shell_lines(words: Sequence[str], width: int, *, indent: str) -> list[str]:
 def number(value: float | None, digits: int = 1) -> str:
     """A dash for the unknown."""
     return DASH if value is None else f"{value:.{digits}f}"
+
+
+def numbers(flag: str, words: str, kind: Callable[[str], _Number]) -> list[_Number]:
+    """What a flag like `--concurrency 1,8` lists. Raises UsageError."""
+    try:
+        return [kind(word) for word in words.split(",")]
+    except ValueError:
+        raise UsageError(
+            what=f"{flag} {words!r} is no list of numbers",
+            why="a list looks like 1,4",
+            do="Correct it",
+        ) from None
 
 
 def percent(share: float | None) -> str:

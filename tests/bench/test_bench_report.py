@@ -7,7 +7,8 @@ import pytest
 from engine.bench.health import why_limited
 from engine.bench.prepare import base_url, next_words
 from engine.bench.prompts import WORDS, Prompts
-from engine.bench.report import report_json, report_text
+from engine.bench.report import report_json
+from engine.bench.report_text import report_text
 from engine.bench.tally import Flight, Tally
 from engine.bench.values import ClientHealth, Report, TargetReport
 from engine.core.quantiles import summarize
@@ -98,14 +99,16 @@ def finished(sent_at: float, *times: float, completion_tokens: int | None = None
 
 def test_only_what_lies_in_the_window_counts() -> None:
     tally = Tally()
-    tally.add(finished(0.0, 1.0, 2.0), measured=False)  # The warm-up.
+    tally.add(finished(0.0, 1.0, 2.0), Flight(measured=False))  # The warm-up.
     tally.opened_at = 10.0
     # Begun before: two tokens, no latency.
-    tally.add(finished(8.0, 9.0, 9.9, 10.5, 11.0), measured=False)
+    tally.add(finished(8.0, 9.0, 9.9, 10.5, 11.0), Flight(measured=False))
     # Three tokens to a piece.
-    tally.add(finished(11.0, 12.0, 13.0, completion_tokens=6), measured=True)
+    tally.add(finished(11.0, 12.0, 13.0, completion_tokens=6), Flight(measured=True))
     tally.closed_at = 20.0
-    tally.cut(Flight(array("d", [19.0, 20.0, 20.1])))  # Two, at the mean weight of 10 / 8.
+    tally.cut(
+        Flight(array("d", [19.0, 20.0, 20.1]), measured=True)
+    )  # Two, at the mean weight of 10 / 8.
     assert (tally.finished, tally.ended, tally.errors) == (1, 3, 0)
     assert tally.output_tokens_per_s() == pytest.approx((2 + 6 + 2 * 12 / 8) / 10)
     assert tally.total_tokens_per_s(14.0) == pytest.approx((2 + 6 + 2 * 12 / 8 + 10 + 14) / 10)
@@ -120,7 +123,7 @@ def test_endless_loads_keep_the_newest_latencies_only(monkeypatch: pytest.Monkey
     tally = Tally(opened_at=0.0)
     for number in range(20):
         times = (number + step / 10 for step in range(1, 6))
-        tally.add(finished(number, *times), measured=True)
+        tally.add(finished(number, *times), Flight(measured=True))
     assert (tally.finished, tally.dropped) == (20, 18)
     assert tally.ttft().count == 2
 

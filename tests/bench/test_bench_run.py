@@ -2,9 +2,6 @@ import asyncio
 import json
 import os
 import statistics
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,37 +10,7 @@ import pytest
 
 from engine.bench import Load, Progress, Target, report_json, report_text, run, run_blocking
 from engine.core.errors import EngineUnreachable, UsageError
-from engine.drivers import openai_api
-
-FAKE = Path(__file__).parents[1] / "fake_openai.py"
-
-Fake = Callable[..., Target]
-
-
-@pytest.fixture
-def fake() -> Iterator[Fake]:
-    """Starts a fake engine with these flags and gives it as a target."""
-    running: list[subprocess.Popen[str]] = []
-
-    def start(*flags: str) -> Target:
-        process = subprocess.Popen(
-            [sys.executable, str(FAKE), *flags], stdout=subprocess.PIPE, text=True
-        )
-        running.append(process)
-        assert process.stdout is not None
-        url = f"http://127.0.0.1:{int(process.stdout.readline())}"
-        return Target(f"t{len(running)}", url)
-
-    yield start
-    for process in running:
-        process.kill()
-        process.communicate()
-
-
-async def log(target: Target) -> list[dict[str, Any]]:
-    response = await openai_api.get(f"{target.url}/log", timeout_s=5)
-    requests: list[dict[str, Any]] = response.json()["requests"]
-    return requests
+from tests.bench.fakes import Fake, log
 
 
 def open_files() -> set[Path]:
@@ -71,7 +38,10 @@ async def test_the_report_has_exactly_the_keys_of_the_contract(fake: Fake) -> No
         "e2e_ms",
         "output_tokens_per_s",
         "total_tokens_per_s",
+        "schedule",
+        "goodput",
     ]
+    assert (row["schedule"], row["goodput"]) == (None, None), "a closed loop without limits"
     for latency in ("ttft_ms", "itl_ms", "tpot_ms", "e2e_ms"):
         assert list(row[latency]) == ["mean", "p50", "p90", "p99"]
         assert row[latency]["p50"] is not None
