@@ -10,9 +10,10 @@ from engine.core.errors import ControlError
 from engine.core.layout import Instance
 from engine.drivers.driver import Driver
 from engine.drivers.registry import DRIVERS
-from engine.engines.environments import data_home, python_of
+from engine.engines.environments import python_of
 from engine.engines.recipes import NOT_OFFERED
 from engine.host.models import BUNDLED, find_model
+from engine.host.paths import Paths
 from engine.service.orders import Surroundings
 
 _MOST_MODELS = 200
@@ -39,7 +40,7 @@ def catalogue(around: Surroundings, wishes: Iterable[Instance]) -> Catalogue:
 def _why_not(driver: Driver, around: Surroundings, named: set[str]) -> str:
     if driver.name in named:
         return ""  # an instance names an interpreter that has it
-    if python_of(driver.name, data_home(around.environment)) is not None:
+    if python_of(driver.name, Paths.of(around.environment).data) is not None:
         return ""
     if driver.name == "torch" and find_spec("torch") is not None:
         return ""
