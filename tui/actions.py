@@ -8,6 +8,14 @@ from tui.view import Connection, View
 
 WhyNot = Callable[[View], str | None]
 IDLE = (State.STOPPED, State.FAILED, State.BACKOFF)
+ON_HAND = (State.STARTING, State.READY, State.BACKOFF, State.FAILED)
+WORKS_IN = {
+    "start": IDLE,
+    "restart": ON_HAND,
+    "stop": ON_HAND,
+    "forget": (State.STOPPED, State.FAILED),
+}
+"""The states of an instance in which an action makes sense."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,31 +57,22 @@ def _on_instance(view: View) -> str | None:
     return None
 
 
-def _not_start(view: View) -> str | None:
-    reason = _changing(view) or _on_instance(view)
-    if reason or view.instance is None:
-        return reason
-    if view.instance.state not in IDLE:
-        return f"{view.instance.name} is already {view.instance.state}"
-    return None
+def targets(view: View, action: str) -> tuple[str, ...]:
+    """Of the marked instances, or else the selected one, those that the action is for."""
+    return tuple(each.name for each in view.chosen if each.state in WORKS_IN[action])
 
 
-def _not_stop(view: View) -> str | None:
-    reason = _changing(view) or _on_instance(view)
-    if reason or view.instance is None:
-        return reason
-    if view.instance.state in (State.STOPPED, State.STOPPING):
-        return f"{view.instance.name} is already {view.instance.state}"
-    return None
+def _not_for(action: str, otherwise: str) -> WhyNot:
+    def why_not(view: View) -> str | None:
+        reason = _changing(view) or _on_instance(view)
+        if reason or targets(view, action):
+            return reason
+        if len(view.chosen) > 1:
+            return f"none of the {len(view.chosen)} marked instances can: see their states"
+        each = view.chosen[0]
+        return f"{each.name} is {otherwise.format(each.state)}"
 
-
-def _not_forget(view: View) -> str | None:
-    reason = _changing(view) or _on_instance(view)
-    if reason or view.instance is None:
-        return reason
-    if view.instance.state not in (State.STOPPED, State.FAILED):
-        return f"{view.instance.name} is {view.instance.state}; stop it first"
-    return None
+    return why_not
 
 
 def _not_move(view: View) -> str | None:
@@ -115,18 +114,49 @@ def _not_save(view: View) -> str | None:
 
 
 ACTIONS = (
-    Action("start", "s", "Start", "Start the selected instance again where it was", _not_start),
+    Action(
+        "start",
+        "s",
+        "Start",
+        "Start the selected instance again where it was",
+        _not_for("start", "already {}"),
+    ),
     Action("move", "m", "Move", "Pick the instance up; arrows choose a slot", _not_move),
     Action("try", "t", "Try", "Ask the selected instance a question", _not_try),
     Action("load", "b", "Load", "Steady requests to all ready instances, on or off", _not_load),
     Action("log", "l", "Log", "The log at full height, and back", _on_instance),
-    Action("events", "e", "Events", "What happened, newest first", always),
+    Action(
+        "instance", "d", "Details", "One instance: history, log, command, checks", _on_instance
+    ),
+    Action("instances", "i", "Instances", "All instances: sort, filter, mark several", always),
+    Action("layouts", "o", "Layouts", "Layout files against what runs; apply one", always),
+    Action("events", "e", "Events", "What happened, newest first; errors stay there", always),
+    Action(
+        "restart",
+        "r",
+        "Restart",
+        "Stop the selected instance and start it where it is",
+        _not_for("restart", "{}; s starts it"),
+    ),
+    Action("mouse", "M", "Mouse", "Give the mouse to the terminal for its own selection", always),
     Action("help", "question_mark", "Help", "All keys, marks and colours", always),
     Action("quit", "q", "Quit", "Close the panel; engines keep running", always),
     Action("save", "w", "Save", "Write what runs into a layout file", _not_save),
-    Action("stop", "x", "Stop", "Stop the selected instance", _not_stop, apart=True),
     Action(
-        "forget", "X", "Forget", "Drop a stopped instance from the list", _not_forget, apart=True
+        "stop",
+        "x",
+        "Stop",
+        "Stop the selected instance",
+        _not_for("stop", "already {}"),
+        apart=True,
+    ),
+    Action(
+        "forget",
+        "X",
+        "Forget",
+        "Drop a stopped instance from the list",
+        _not_for("forget", "{}; stop it first"),
+        apart=True,
     ),
 )
 BY_ID = {action.id: action for action in ACTIONS}

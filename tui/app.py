@@ -1,49 +1,53 @@
-"""The panel: follows the service, keeps the View, and shows faults once."""
+"""The panel: follows the service, keeps the View, opens screens, and shows faults once."""
 
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from rich.console import RenderableType
 from textual._compositor import ChopsUpdate
 from textual.app import App, SystemCommand
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
-from engine.client import AnotherVersion
 from engine.control import ApplyLayout, Control
-from engine.core.errors import ControlError
 from engine.core.status import Happening, Snapshot
 from tui.actions import ACTIONS
 from tui.backpressure import terminal_is_behind
+from tui.desk import Desk
 from tui.exact_update import ExactUpdate
+from tui.follower import Follower, Reconnect
 from tui.hangup import hung_up
-from tui.messages import ConnectionChanged, LookAgain, MachineRead, SnapshotArrived
+from tui.messages import (
+    ConnectionChanged,
+    InstanceOpened,
+    LookAgain,
+    MachineRead,
+    SnapshotArrived,
+)
 from tui.present.glyphs import ASCII, UNICODE
-from tui.present.happenings import fresh
+from tui.present.happenings import Event, fresh
+from tui.present.keys import keys_of, shown
 from tui.present.text import clean
 from tui.screens.board import BoardScreen
+from tui.screens.page import Page
+from tui.terminal import TerminalKind
+from tui.trails import Trails
 from tui.view import Connection, View
 from tui.widgets.palette import Palette
-from tui.widgets.schemes import DARK, Scheme
+from tui.widgets.schemes import DARK, LIGHT, Scheme
 
-Reconnect = Callable[[], Awaitable[Control]]
 CATCH_UP_S = 0.1
 LOOK_FOR_HANGUP_S = 0.5
-LONGEST_WAIT_S = 15.0
-"""Between two attempts to reach a service that is gone."""
-
-
-@runtime_checkable
-class Closing(Protocol):
-    """A control that holds links."""
-
-    async def aclose(self) -> None:
-        """Let go of them."""
+EVENTS_KEPT = 2000
+MOST_COPIED_BYTES = 74_000
+"""Terminals take about 100,000 bytes in base64, and drop what is longer without a word."""
 
 
 class SlotdeckApp(App[None]):
@@ -66,33 +70,66 @@ class SlotdeckApp(App[None]):
         terminal: int | None = None,
         host: str = "",
         scheme: Scheme = DARK,
+        kind: TerminalKind | None = None,
+        keys: Mapping[str, str] | None = None,
+        mouse: bool = True,
+        layouts: Path | None = None,
+        utc: Callable[[], str] = lambda: datetime.now(UTC).isoformat(timespec="seconds"),
     ) -> None:
-        """`layout` is offered once connected; `terminal`: the descriptor watched for hang-ups."""
-        super().__init__()
-        self.control = control
-        self.view = View(readonly=readonly, host=host)
-        self._reconnect = reconnect
+        """`layout` is offered once connected; `terminal`: the descriptor watched for hang-ups;
+        `keys`: of the user's own choice; `layouts`: the folder with the user's own."""
+        super().__init__(ansi_color=scheme.theme.ansi or None)
+        self._follower = Follower(control, reconnect, self.post_message, clock, retry_s)
+        self.view = View(readonly=readonly, host=host, keys=dict(keys or {}))
+        self._kind = kind or TerminalKind("truecolor")
+        self._mouse_at_first = mouse
+        self._utc = utc
+        self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._layout = layout
         self._clock = clock
-        self._retry_s = retry_s
         self._terminal = terminal
-        self._wait_s = retry_s
         self._late: SnapshotArrived | None = None
         self._faults: set[str] = set()
         glyphs = ASCII if ascii_only else UNICODE
         if glyphs.half and not scheme.halves:
             glyphs = replace(glyphs, half=None)
-        palette = Palette(scheme)
-        self.board = BoardScreen(self, lambda: self.control, self.select, clock, palette, glyphs)
+        self._palette = Palette(scheme)
+        self.trails = Trails()
+        self.board = BoardScreen(
+            self, lambda: self.control, self.select, clock, self._palette, glyphs
+        )
+        self.desk = Desk(
+            view=lambda: self.view,
+            control=lambda: self.control,
+            clock=clock,
+            act=self.board.action_do,
+            propose=self.board.propose,
+            tell=self.board.tell,
+            copy=self.copy,
+            select=self.select,
+            mark=self.mark,
+            events=lambda: tuple(self._events),
+            trails=self.trails,
+            palette=self._palette,
+            glyphs=glyphs,
+            folder=layouts,
+        )
         if layout is not None:
             self.board.opened = str(Path(layout.base, Path(layout.name).name))
         self.register_theme(scheme.theme)
         self.theme = scheme.theme.name
 
+    @property
+    def control(self) -> Control:
+        """The service that answers now."""
+        return self._follower.control
+
     def get_default_screen(self) -> Screen[None]:
         return self.board
 
     def on_mount(self) -> None:
+        if self.view.keys:
+            self.set_keymap(dict(self.view.keys))
         loop = asyncio.get_running_loop()
         if self._terminal is not None:
             for number in (signal.SIGTERM, signal.SIGHUP):
@@ -101,7 +138,9 @@ class SlotdeckApp(App[None]):
 
     def on_ready(self) -> None:
         """The first frame stands; now there is something to draw into."""
-        self.run_worker(self._follow(), group="snapshots", exit_on_error=False)
+        if not self._mouse_at_first:
+            self.do_mouse()
+        self.run_worker(self._follower.run(), group="snapshots", exit_on_error=False)
 
     def _look_for_hangup(self) -> None:
         if self._terminal is not None and hung_up(self._terminal):
@@ -113,44 +152,6 @@ class SlotdeckApp(App[None]):
         super()._display(screen, renderable)
 
     # The service
-
-    async def _follow(self) -> None:
-        """Snapshots for as long as the panel is open; a lost service is a state, not an end."""
-        self._wait_s = self._retry_s
-        while True:
-            try:
-                await self._follow_once()
-                why = "the service ended"
-            except (ControlError, OSError) as error:
-                why = _in_words(error)
-            await self._wait(why)
-            while self._reconnect is not None:
-                try:
-                    fresh = await self._reconnect()
-                except (ControlError, OSError) as error:
-                    await self._wait(_in_words(error))
-                    continue
-                old, self.control = self.control, fresh
-                if old is not fresh and isinstance(old, Closing):
-                    await old.aclose()
-                break
-
-    async def _wait(self, why: str) -> None:
-        """Say what is wrong and when it is tried again: later each time."""
-        at = self._clock() + self._wait_s
-        self.post_message(ConnectionChanged(Connection.GONE, why, at))
-        await asyncio.sleep(self._wait_s)
-        self._wait_s = min(self._wait_s * 2, LONGEST_WAIT_S)
-
-    async def _follow_once(self) -> None:
-        revision: str | None = None
-        async for snapshot in self.control.snapshots():
-            if snapshot.revision != revision:
-                self.post_message(MachineRead(await self.control.machine()))
-                revision = snapshot.revision
-                self.post_message(ConnectionChanged(Connection.LIVE))
-                self._wait_s = self._retry_s
-            self.post_message(SnapshotArrived(snapshot, self._clock()))
 
     def on_snapshot_arrived(self, message: SnapshotArrived) -> None:
         if terminal_is_behind(self):
@@ -175,9 +176,20 @@ class SlotdeckApp(App[None]):
         selected = self.view.selected
         if selected not in names:
             selected = names[0] if names else None
-        self._show(replace(self.view, snapshot=snapshot, arrived_at=message.at, selected=selected))
+        self.trails.add(snapshot, message.at)
+        news = fresh(before.happenings if before else (), snapshot.happenings)
+        self._events.extend(Event.of(each) for each in news)
+        self._show(
+            replace(
+                self.view,
+                snapshot=snapshot,
+                arrived_at=message.at,
+                selected=selected,
+                marked=self.view.marked & frozenset(names),
+            )
+        )
         if before is not None:
-            for each in fresh(before.happenings, snapshot.happenings):
+            for each in news:
                 self._toast(each)
         self._offer_layout(snapshot)
 
@@ -221,20 +233,111 @@ class SlotdeckApp(App[None]):
         if self.view.named(name):
             self._show(replace(self.view, selected=name))
 
+    def mark(self, names: frozenset[str]) -> None:
+        """Make these the instances that an action is for."""
+        self._show(replace(self.view, marked=names))
+
     def _show(self, view: View) -> None:
         self.view = view
         self.board.present(view)
+        for screen in self.screen_stack:
+            if isinstance(screen, Page):
+                screen.present(view)
+
+    # Other screens
+
+    def on_instance_opened(self, message: InstanceOpened) -> None:
+        self.select(message.name)
+        self.do_instance()
+
+    def do_instance(self) -> None:
+        """All of the selected instance."""
+        from tui.screens.instance import InstanceScreen
+
+        if self.view.selected:
+            self._open(InstanceScreen(self.desk, self.view.selected))
+
+    def do_instances(self) -> None:
+        """The table of all."""
+        from tui.screens.instances import InstancesScreen
+
+        self._open(InstancesScreen(self.desk))
+
+    def do_layouts(self) -> None:
+        """Layout files."""
+        from tui.screens.layouts import LayoutsScreen
+
+        self._open(LayoutsScreen(self.desk, self.board.opened))
+
+    def do_events(self) -> None:
+        """What happened."""
+        from tui.screens.events import EventsScreen
+
+        self._open(EventsScreen(self.desk))
+
+    def _open(self, page: Page) -> None:
+        """Upon the board, or upon the table that one comes from; never a pile of them."""
+        while isinstance(self.screen, Page) and not (
+            self.screen.PAGE == "instances" and page.PAGE == "instance"
+        ):
+            self.pop_screen()
+        self.push_screen(page)
+
+    # The terminal's mouse and clipboard
+
+    def do_mouse(self) -> None:
+        """Give the mouse to the terminal, for its own selection, or take it back."""
+        wanted = not self.view.mouse
+        switch = getattr(
+            self._driver, "_enable_mouse_support" if wanted else "_disable_mouse_support", None
+        )
+        if switch is not None:
+            switch()
+            if self._driver is not None:
+                self._driver.flush()
+        self._show(replace(self.view, mouse=wanted))
+
+    def copy(self, text: str, what: str) -> None:
+        """To the clipboard of whoever sits at the terminal, by OSC 52."""
+        reason = self._kind.no_clipboard
+        if not text:
+            reason = "there is nothing to copy"
+        elif len(text.encode()) > MOST_COPIED_BYTES:
+            reason = "it is more than terminals take at once (74 kB); show less of it"
+        if reason:
+            self.notify(reason, title="Not copied", severity="warning", markup=False)
+            return
+        self.copy_to_clipboard(text)
+        note = self._kind.clipboard_note or "the terminal has to allow OSC 52"
+        self.notify(f"{what}; {note}", title="Copied", timeout=4, markup=False)
 
     # Toasts
 
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = True,
+    ) -> None:
+        """A toast; what is an error stays among the events as well."""
+        if severity == "error":
+            words = f"{title}: {message}" if title else message
+            self._events.append(Event(self._utc(), severity, clean(words), "panel"))
+        super().notify(message, title=title, severity=severity, timeout=timeout, markup=markup)
+
     def _toast(self, each: Happening) -> None:
         severity = each.severity if each.severity in ("warning", "error") else "information"
-        if severity == "error":
-            self.notify(clean(each.text), severity="error", timeout=10, markup=False)
-        elif severity == "warning":
-            self.notify(clean(each.text), severity="warning", markup=False)
-        else:
-            self.notify(clean(each.text), timeout=3, markup=False)
+        timeout = {"error": 10.0, "information": 3.0}.get(severity)
+        # Past our own notify: it is among the events already.
+        super().notify(
+            clean(each.text),
+            severity=severity,  # type: ignore[arg-type]  # one of the three
+            timeout=timeout,
+            markup=False,
+        )
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         """A bug in background work: shown once, and the panel stays."""
@@ -249,22 +352,33 @@ class SlotdeckApp(App[None]):
     # The palette
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        for action in ACTIONS:
+        here = screen if isinstance(screen, Page) else self.board
+        shown_ids = set()
+        for action in (*(here.actions if isinstance(here, Page) else ()), *ACTIONS):
+            if action.id in shown_ids:
+                continue
+            shown_ids.add(action.id)
             reason = action.why_not(self.view)
             does = f"{action.does} (not now: {reason})" if reason else action.does
+            key = shown(keys_of(action.id, action.key, self.view.keys)[0])
             yield SystemCommand(
-                f"{action.label} ({action.shown_key})",
+                f"{action.label} ({key})",
                 does,
-                lambda action_id=action.id: self.board.action_do(action_id),
+                lambda action_id=action.id: here.action_do(action_id),
             )
-        yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
+        for scheme in (DARK, LIGHT):
+            if not self._palette.scheme.theme.ansi and scheme is not self._palette.scheme:
+                yield SystemCommand(
+                    f"{scheme.name.title()} colours",
+                    f"For a {scheme.name} terminal; `theme` in config.toml keeps it",
+                    lambda scheme=scheme: self.wear(scheme),
+                )
 
-
-def _in_words(error: ControlError | OSError) -> str:
-    match error:
-        case AnotherVersion():
-            return str(error)  # what to do is not to wait
-        case ControlError():
-            return f"{error.what}: {error.why}"
-        case OSError():
-            return str(error)
+    def wear(self, scheme: Scheme) -> None:
+        """Change the colours."""
+        self._palette.wear(scheme)
+        self.register_theme(scheme.theme)
+        self.theme = scheme.theme.name
+        for screen in self.screen_stack:
+            for widget in screen.walk_children():
+                widget.refresh()

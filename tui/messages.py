@@ -60,3 +60,31 @@ class SlotChosen(Message):
     """Enter, or a click, on a slot."""
 
     slot: str
+
+
+@dataclass
+class InstanceOpened(Message):
+    """The user wants to see all of an instance."""
+
+    name: str
+
+
+@dataclass
+class ColumnChosen(Message):
+    """The user clicked the head of a column."""
+
+    column: str
+
+
+@dataclass
+class FilterChanged(Message):
+    """Other words in the filter's line."""
+
+    words: str
+
+
+@dataclass
+class FilterEntered(Message):
+    """Enter, in the filter's line."""
+
+    words: str

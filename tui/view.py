@@ -1,6 +1,7 @@
 """What the panel knows at one moment: the value that every presenter and action is given."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from engine.core.status import InstanceStatus, Snapshot
@@ -32,6 +33,12 @@ class View:
     readonly: bool = False
     selected: str | None = None
     """The selected instance's name."""
+    marked: frozenset[str] = frozenset()
+    """Names of the instances that an action is for, all at once."""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Keys of the user's own choice: action -> Textual's name of the key."""
+    mouse: bool = True
+    """Whether the mouse is the panel's; else the terminal selects text with it."""
 
     @property
     def instances(self) -> tuple[InstanceStatus, ...]:
@@ -42,6 +49,13 @@ class View:
     def instance(self) -> InstanceStatus | None:
         """The selected instance, or None."""
         return self.named(self.selected)
+
+    @property
+    def chosen(self) -> tuple[InstanceStatus, ...]:
+        """The marked instances, or else the selected one."""
+        if self.marked:
+            return tuple(each for each in self.instances if each.name in self.marked)
+        return (self.instance,) if self.instance else ()
 
     def named(self, name: str | None) -> InstanceStatus | None:
         """The instance of that name, or None."""

@@ -7,6 +7,7 @@ from engine.core.errors import LayoutError
 from engine.core.layout import Layout, parse_layout
 from engine.drivers.registry import DRIVERS
 from engine.layout_files import read_layout as read_layout
+from engine.layout_folders import shipped_folder
 
 
 def checked(change: ApplyLayout) -> Layout:
@@ -17,12 +18,11 @@ def checked(change: ApplyLayout) -> Layout:
 
 def shipped(name: str) -> Path:
     """A layout that came with slotdeck: from the wheel, or from the source tree."""
-    package = Path(__file__).parent.parent
-    for folder in (package / "_layouts", package.parent / "layouts"):
-        if (folder / name).is_file():
-            return folder / name
+    path = shipped_folder() / name
+    if path.is_file():
+        return path
     raise LayoutError(
         what=f"The shipped layout {name} is missing",
-        why=f"neither {package / '_layouts'} nor {package.parent / 'layouts'} has it",
+        why=f"{path.parent} does not have it",
         do="Install slotdeck again",
     )

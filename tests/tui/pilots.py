@@ -23,7 +23,8 @@ async def panel(
 ) -> AsyncIterator[tuple[SlotdeckApp, Pilot[None]]]:
     """The app with its first snapshot shown; its clock stands still."""
     options.setdefault("clock", lambda: 100.0)
-    app = SlotdeckApp(control, retry_s=0.01, **options)
+    options.setdefault("retry_s", 0.01)
+    app = SlotdeckApp(control, **options)
     async with app.run_test(size=size) as pilot:
         if not control.gone:
             await until(pilot, lambda: app.view.snapshot is not None)

@@ -10,6 +10,7 @@ from engine.control import (
     ApplyLayout,
     Catalogue,
     Change,
+    CommandLine,
     EngineOffered,
     HeldLayout,
     LogLines,
@@ -21,6 +22,7 @@ from engine.control import (
     Verification,
     Verified,
 )
+from engine.core.command import Explained
 from engine.core.cpuset import CpuSet
 from engine.core.errors import ControlError, EngineUnreachable, ServiceUnreachable
 from engine.core.placement import Placement, Refusal
@@ -227,6 +229,17 @@ class ScriptedControl:
     async def verify(self, names: tuple[str, ...] = (), *, repair: bool = False) -> Verification:
         ready = [one.name for one in self.its_snapshots[-1].instances if one.verified is not None]
         return Verification(tuple(Verified(name, True) for name in names or ready))
+
+    async def command(self, name: str) -> CommandLine:
+        return CommandLine(
+            "OMP_NUM_THREADS=1 numactl -C 0 -m 0 python -m worker --port 8001",
+            (
+                Explained("program", "", "python -m worker", "driver: torch"),
+                Explained("flag", "--port", "8001", "placement"),
+                Explained("variable", "OMP_NUM_THREADS", "1", "driver: torch"),
+                Explained("variable", "KMP_BLOCKTIME", "1", "layout"),
+            ),
+        )
 
     async def layout(self) -> HeldLayout:
         return self.its_layout

@@ -22,6 +22,7 @@ from tests.tui.scripted_control import (
     two_instances,
 )
 from tui.screens.confirm import ConfirmScreen
+from tui.screens.events import EventsScreen
 from tui.screens.quit import QuitScreen
 from tui.screens.reading import ReadingScreen
 from tui.screens.try_prompt import TryScreen
@@ -319,7 +320,7 @@ async def test_the_palette_has_every_action() -> None:
         await pilot.press(*"Events")
         await until(pilot, lambda: "What happened" in text(app))
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, ReadingScreen))
+        await until(pilot, lambda: isinstance(app.screen, EventsScreen))
 
 
 async def test_a_click_on_a_key_is_the_key() -> None:

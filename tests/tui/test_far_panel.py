@@ -10,7 +10,7 @@ from tests.processes import a_home, eventually
 from tests.tui.pilots import panel, text, toasts, until
 from tests.tui.scripted_control import ScriptedControl
 from tests.tui.terminal import Terminal
-from tui.app import LONGEST_WAIT_S
+from tui.follower import LONGEST_WAIT_S
 from tui.present.farewell import farewell
 
 
@@ -28,11 +28,9 @@ async def test_attempts_come_later_each_time_and_say_when() -> None:
         tries.append(1)
         raise ServiceUnreachable(what="far cannot be reached", why="no route", do="Wait")
 
-    async with panel(control, host="far", reconnect=reconnect, clock=lambda: now[0]) as (
-        app,
-        pilot,
-    ):
-        app._retry_s = app._wait_s = 0.3
+    async with panel(
+        control, host="far", reconnect=reconnect, clock=lambda: now[0], retry_s=0.3
+    ) as (app, pilot):
         control.die()
         await until(pilot, lambda: len(tries) == 2)
         assert app.view.why_gone == "far cannot be reached: no route"

@@ -34,11 +34,19 @@ from tui.present.details import long_details, short_details
 from tui.present.farewell import farewell
 from tui.present.footer import footer_line
 from tui.present.glyphs import ASCII, UNICODE, Glyphs
-from tui.present.happenings import event_lines, fresh
+from tui.present.happenings import Event, chosen_events, event_lines, fresh
 from tui.present.header import header_line
 from tui.present.help_text import help_lines
 from tui.present.ink import Span, cut, line_width, plain
-from tui.present.instance_row import COLUMNS, DROP_ORDER, fitting, head_row, instance_row
+from tui.present.instance_row import (
+    ALL_COLUMNS,
+    COLUMNS,
+    DROP_ORDER,
+    Column,
+    fitting,
+    head_row,
+    instance_row,
+)
 from tui.present.legality import answered, at_once, unanswered
 from tui.present.offer_text import change_title, is_empty, offer_lines
 from tui.view import Connection, View
@@ -101,11 +109,13 @@ def test_rows_stand_under_their_heads(width: int, glyphs: Glyphs) -> None:
         assert is_safe(plain(row))
 
 
-def test_columns_go_in_a_fixed_order() -> None:
-    order = (*DROP_ORDER, "state")
-    for width in range(200, 10, -1):
-        shown = {column.id for column in fitting(two_instances(), width).shown}
-        gone = {column.id for column in COLUMNS} - shown
+@pytest.mark.parametrize("columns", [COLUMNS, ALL_COLUMNS], ids=["board", "all"])
+def test_columns_go_in_a_fixed_order(columns: tuple[Column, ...]) -> None:
+    there_are = {column.id for column in columns}
+    order = [each for each in (*DROP_ORDER, "state") if each in there_are]
+    for width in range(260, 10, -1):
+        shown = {column.id for column in fitting(two_instances(), width, columns).shown}
+        gone = there_are - shown
         assert gone == set(order[: len(gone)])
     assert shown == {"name"}
 
@@ -303,13 +313,38 @@ def test_two_equal_happenings_are_two() -> None:
     assert fresh([one, other], [other]) == ()
 
 
-def test_event_lines_are_newest_first_and_safe() -> None:
-    rows = [Happening(AT, "error", "first \x1b[31m"), Happening("?", "odd", "second " * 30)]
-    lines = [plain(line) for line in event_lines(rows, 60, UNICODE)]
-    assert "second" in lines[0]
-    assert "03:04:05" in lines[-1]
+def test_events_are_newest_first_and_safe() -> None:
+    rows = [
+        Event(AT, "error", "first \x1b[31m"),
+        Event("2026-01-03T00:00:00Z", "odd", "second " * 30, "panel"),
+    ]
+    shown = chosen_events(rows, words="", least="information")
+    lines = [plain(line) for line in event_lines(shown, 60, UNICODE)]
+    assert "2026-01-03 UTC" in lines[0]
+    assert "panel" in lines[1]
+    assert "03:04:05 error    service first" in lines[-1]
     assert all(is_safe(line) for line in lines)
-    assert "Nothing has happened" in plain(event_lines((), 60, UNICODE)[0])
+    assert "Nothing of the kind" in plain(event_lines((), 60, UNICODE)[0])
+
+
+@pytest.mark.parametrize(
+    ("words", "least", "texts"),
+    [
+        ("", "information", ["late", "warn", "early"]),
+        ("", "warning", ["late", "warn"]),
+        ("", "error", ["late"]),
+        ("!late", "information", ["warn", "early"]),
+        ("panel", "information", ["warn"]),
+        ("EAR", "information", ["early"]),
+    ],
+)
+def test_events_are_chosen_by_words_and_severity(words: str, least: str, texts: list[str]) -> None:
+    events = [
+        Event("2026-01-01T00:00:01", "information", "early"),
+        Event("2026-01-01T00:00:03", "error", "late"),
+        Event("2026-01-01T00:00:02", "warning", "warn", "panel"),
+    ]
+    assert [each.text for each in chosen_events(events, words=words, least=least)] == texts
 
 
 def test_help_says_why_a_key_does_not_work() -> None:

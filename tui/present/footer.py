@@ -1,10 +1,15 @@
 """The bottom line: the keys that work here, each with where a click on it lands."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tui.actions import ACTIONS
+from tui.actions import ACTIONS, Action
 from tui.present.ink import Line, Span
+from tui.present.keys import keys_of, shown
 from tui.view import View
+
+ALWAYS = ("help", "quit")
+"""However narrow it is: whoever knows these finds all the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +21,9 @@ class Key:
     action: str
 
 
-def footer_line(view: View, width: int, *, carrying: bool = False) -> tuple[Line, tuple[Key, ...]]:
+def footer_line(
+    view: View, width: int, *, actions: Sequence[Action] = ACTIONS, carrying: bool = False
+) -> tuple[Line, tuple[Key, ...]]:
     """Keys left, destructive ones apart on the right; those that do not work now are faint."""
     if carrying:
         hints = (
@@ -28,29 +35,63 @@ def footer_line(view: View, width: int, *, carrying: bool = False) -> tuple[Line
         for key, words in hints:
             spans += [Span(key, "key"), Span(f" {words}   ", "muted")]
         return tuple(spans), ()
+    apart = [each for each in actions if each.apart and _is_shown_apart(each, view)]
+    right_width = sum(_width(each, view) for each in apart)
+    shown_left = _fitting([each for each in actions if not each.apart], view, width - right_width)
     spans = []
     keys: list[Key] = []
     x = 0
-    shown = [
-        each for each in ACTIONS if not (each.apart and each.why_not(view) and each.id == "forget")
-    ]
-    apart = [each for each in shown if each.apart]
-    right_width = sum(len(each.shown_key) + len(each.label) + 3 for each in apart)
-    for action in shown:
-        piece = len(action.shown_key) + len(action.label) + 3
-        if action.apart and action is apart[0]:
+    for action in (*shown_left, *apart):
+        if apart and action is apart[0]:
             pad = max(1, width - x - right_width)
             spans.append(Span(" " * pad))
             x += pad
-        elif not action.apart and x + piece + right_width > width:
-            continue
         works = action.why_not(view) is None
         key_ink = ("key:danger" if action.apart else "key") if works else "faint"
         spans += [
             Span(" "),
-            Span(action.shown_key, key_ink),
-            Span(f" {action.label} ", "muted" if works else "faint"),
+            Span(_key(action, view), key_ink),
+            Span(f" {_label(action, view)} ", "muted" if works else "faint"),
         ]
+        piece = _width(action, view)
         keys.append(Key(x, piece, action.id))
         x += piece
     return tuple(spans), tuple(keys)
+
+
+def _fitting(actions: Sequence[Action], view: View, room: int) -> list[Action]:
+    """In their order, as many as have room beside those that are always there."""
+    must = [each for each in actions if each.id in ALWAYS or _is_urgent(each, view)]
+    room -= sum(_width(each, view) for each in must)
+    kept = []
+    for action in actions:
+        if action in must:
+            kept.append(action)
+        elif (size := _width(action, view)) <= room:
+            room -= size
+            kept.append(action)
+        else:
+            room = 0  # no later, shorter one in its place: the order is what one learns
+    return kept
+
+
+def _is_shown_apart(action: Action, view: View) -> bool:
+    return action.id != "forget" or action.why_not(view) is None
+
+
+def _is_urgent(action: Action, view: View) -> bool:
+    return action.id == "mouse" and not view.mouse
+
+
+def _key(action: Action, view: View) -> str:
+    return shown(keys_of(action.id, action.key, view.keys)[0])
+
+
+def _label(action: Action, view: View) -> str:
+    if _is_urgent(action, view):
+        return "mouse is the terminal's"
+    return action.label
+
+
+def _width(action: Action, view: View) -> int:
+    return len(_key(action, view)) + len(_label(action, view)) + 3

@@ -9,6 +9,8 @@ class Glyphs:
 
     levels: str
     """How busy a PU is, from idle to full."""
+    area: str
+    """Parts of a cell from the lowest to the whole, for figures over time."""
     corners: str
     """Top left, top right, bottom left, bottom right."""
     across: str
@@ -20,10 +22,22 @@ class Glyphs:
     free: str
     barred: str
     several: str
+    taken: str
+    """Held by a stranger."""
     unknown: str
+    gauge: str
+    """Used and free cells of a memory bar."""
+    brackets: str
+    """Join GPUs below one bridge: top, middle, bottom, alone."""
+    ends: str
+    """First and last core of the selected instance: its handles."""
     marks: dict[str, str]
     """A mark for each state of an instance."""
     pointer: str
+    marked: str
+    crumb: str
+    descending: str
+    ascending: str
     dot: str
     more: str
     arrow: str
@@ -32,6 +46,7 @@ class Glyphs:
 
 UNICODE = Glyphs(
     levels="▁▂▃▄▅▆▇█",
+    area="▁▂▃▄▅▆▇█",
     corners="╭╮╰╯",
     across="─",
     down="│",
@@ -41,7 +56,11 @@ UNICODE = Glyphs(
     free="·",
     barred="×",
     several="+",
+    taken="▒",
     unknown="–",
+    gauge="▰▱",
+    brackets="┌│└ ",
+    ends="◂▸",
     marks={
         "starting": "◐",
         "ready": "●",
@@ -51,6 +70,10 @@ UNICODE = Glyphs(
         "failed": "✗",
     },
     pointer="▌",
+    marked="✓",
+    crumb="›",
+    descending="▾",
+    ascending="▴",
     dot="·",
     more="…",
     arrow="→",
@@ -59,6 +82,7 @@ UNICODE = Glyphs(
 
 ASCII = Glyphs(
     levels="01234567",
+    area=".:|#",
     corners="++++",
     across="-",
     down="|",
@@ -68,7 +92,11 @@ ASCII = Glyphs(
     free=".",
     barred="x",
     several="&",
+    taken="%",
     unknown="-",
+    gauge="=.",
+    brackets="/|\\ ",
+    ends="<>",
     marks={
         "starting": "~",
         "ready": "*",
@@ -78,6 +106,10 @@ ASCII = Glyphs(
         "failed": "X",
     },
     pointer=">",
+    marked="+",
+    crumb=">",
+    descending="v",
+    ascending="^",
     dot="-",
     more="~",
     arrow="->",

@@ -1,5 +1,7 @@
 """The top line: what machine this is, and whether what you see is still true."""
 
+from collections.abc import Sequence
+
 from engine.core.topology import Machine
 from tui.present.glyphs import Glyphs, spelled
 from tui.present.ink import Line, Span
@@ -50,8 +52,10 @@ def load_span(view: View) -> Span:
     return Span(f"load on: {streams}, {span(load.ends_in_s)} left", "accent")
 
 
-def header_line(view: View, width: int, now: float, glyphs: Glyphs) -> Line:
-    """Name and machine on the left, the connection on the right; the left gives way."""
+def header_line(
+    view: View, width: int, now: float, glyphs: Glyphs, *, crumbs: Sequence[str] = ()
+) -> Line:
+    """Name and machine, or where one is, on the left, the connection on the right."""
     mark = glyphs.marks["ready" if view.connection is Connection.LIVE else "stopped"]
     state = connection_span(view, now)
     load = load_span(view)
@@ -64,7 +68,12 @@ def header_line(view: View, width: int, now: float, glyphs: Glyphs) -> Line:
     if view.host:
         room = width - used - 13
         left.append(Span(f" {fit(clean(view.host), max(0, min(30, room))).rstrip()}", "accent"))
-    if view.machine:
+    if crumbs:
+        room = width - used - sum(len(each.text) for each in left) - 2
+        path = f" {glyphs.crumb} ".join(clean(each) for each in crumbs)
+        shown = fit(path, max(0, min(len(path), room)), more=glyphs.more)
+        left += [Span(f" {glyphs.crumb} ", "muted"), Span(spelled(shown, glyphs), "title")]
+    elif view.machine:
         room = width - used - sum(len(each.text) for each in left) - 3
         words = machine_summary(view.machine).split(" · ")
         short = view.machine.numa_nodes and [words[1], words[2]]

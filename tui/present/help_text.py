@@ -1,8 +1,11 @@
 """The help screen's lines, made from the same actions as the footer."""
 
-from tui.actions import ACTIONS
+from collections.abc import Sequence
+
+from tui.actions import ACTIONS, Action
 from tui.present.glyphs import Glyphs, spelled
 from tui.present.ink import Line, Span
+from tui.present.keys import keys_of, shown
 from tui.present.text import fit, wrapped
 from tui.view import View
 
@@ -16,7 +19,8 @@ AROUND = (
 )
 MOUSE = (
     "Drag an instance from the table or the map onto a slot: you get a plan to confirm.",
-    "Shift+drag selects text in your own terminal; the log selects by dragging.",
+    "Shift+drag selects text in your own terminal; M gives it the mouse altogether.",
+    "The log selects by dragging, ctrl+c copies that (where the terminal allows OSC 52).",
 )
 STATES = (
     ("starting", "loads its model"),
@@ -28,13 +32,16 @@ STATES = (
 )
 
 
-def help_lines(view: View, width: int, glyphs: Glyphs) -> list[Line]:
-    """Keys with why some do not work now, then marks."""
+def help_lines(
+    view: View, width: int, glyphs: Glyphs, actions: Sequence[Action] = ACTIONS
+) -> list[Line]:
+    """Keys that work here with why some do not work now, then marks."""
     lines: list[Line] = [(Span("Keys", "title"),)]
-    for action in ACTIONS:
+    for action in actions:
         reason = action.why_not(view)
         ink = "key:danger" if action.apart else "key"
-        lines.append((Span(f"  {action.shown_key:<8}", ink), Span(action.does, "text")))
+        keys = " ".join(shown(key) for key in keys_of(action.id, action.key, view.keys))
+        lines.append((Span(f"  {keys:<8}", ink), Span(action.does, "text")))
         if reason:
             why = wrapped(f"not now: {reason}", width - 10)
             lines += [(Span(" " * 10 + part, "muted"),) for part in why]

@@ -16,6 +16,7 @@ from engine.control import (
     Change,
     Control,
     MoveInstance,
+    RestartInstances,
     StartInstances,
     StartLoad,
     StopInstances,
@@ -23,13 +24,12 @@ from engine.control import (
 )
 from engine.core.errors import ControlError
 from engine.core.status import State
-from tui.actions import ACTIONS, BY_ID
+from tui.actions import ACTIONS, BY_ID, targets
 from tui.drag import Carry
 from tui.messages import InstanceSelected, SlotAimed, SlotChosen
 from tui.present.badges import badges
 from tui.present.details import long_details, short_details
 from tui.present.glyphs import Glyphs, spelled
-from tui.present.happenings import event_lines
 from tui.present.header import header_line
 from tui.present.help_text import help_lines
 from tui.present.ink import Line, Span
@@ -267,19 +267,21 @@ class BoardScreen(Screen[None]):
         if reason := action.why_not(self.view):
             self.app.notify(clean(reason), title=action.label, severity="warning", markup=False)
             return
-        getattr(self, f"do_{action.id}")()
+        # What needs no board, such as another screen, is the app's to do.
+        own = getattr(self, f"do_{action.id}", None)
+        (own or getattr(self.app, f"do_{action.id}"))()
 
     def do_start(self) -> None:
-        if self.view.selected:
-            self.propose(StartInstances((self.view.selected,)))
+        self.propose(StartInstances(targets(self.view, "start")))
+
+    def do_restart(self) -> None:
+        self.propose(RestartInstances(targets(self.view, "restart")))
 
     def do_stop(self) -> None:
-        if self.view.selected:
-            self.propose(StopInstances((self.view.selected,)))
+        self.propose(StopInstances(targets(self.view, "stop")))
 
     def do_forget(self) -> None:
-        if self.view.selected:
-            self.propose(StopInstances((self.view.selected,), forget=True))
+        self.propose(StopInstances(targets(self.view, "forget"), forget=True))
 
     def do_load(self) -> None:
         if self.view.snapshot and self.view.snapshot.load:
@@ -317,10 +319,6 @@ class BoardScreen(Screen[None]):
         self.toggle_class("-log")
         focus = LogPane if self.has_class("-log") else InstanceTable
         self.query_one(focus).focus()
-
-    def do_events(self) -> None:
-        happenings = self.view.snapshot.happenings if self.view.snapshot else ()
-        self._read("Events", lambda width: event_lines(happenings, width, self._glyphs))
 
     def do_help(self) -> None:
         self._read("Help", lambda width: help_lines(self.view, width, self._glyphs))

@@ -39,6 +39,7 @@ INKS = {
     "gpu": "violet",
     "several": "bold red",
     "barred": "plum",
+    "taken": "orange",
     "pointer": "blue",
     "good": "green",
     "warning": "yellow",
@@ -64,6 +65,11 @@ class Palette:
     def __init__(self, scheme: Scheme = DARK) -> None:
         self.scheme = scheme
         self._styles: dict[tuple[str, str], Style] = {}
+
+    def wear(self, scheme: Scheme) -> None:
+        """Other colours from now on."""
+        self.scheme = scheme
+        self._styles.clear()
 
     def style(self, ink: str, glow: str = "") -> Style:
         """The colour of an ink on what glows behind it."""

@@ -1,0 +1,71 @@
+"""What can be done on each screen beside the board: actions of its own, and shared ones."""
+
+from dataclasses import dataclass
+
+from tui.actions import ACTIONS, BY_ID, Action, always
+
+FILTER = Action("filter", "slash", "Filter", "Show lines with these words; !word: without", always)
+COPY = Action("copy", "y", "Copy", "Copy what is shown to your clipboard (OSC 52)", always)
+RUN = ("start", "restart", "stop", "forget")
+EVERYWHERE = ("mouse", "help", "quit")
+
+
+@dataclass(frozen=True, slots=True)
+class PageActions:
+    """Own actions come first: on this screen their keys mean them."""
+
+    own: tuple[Action, ...]
+    shared: tuple[str, ...]
+
+    @property
+    def all(self) -> tuple[Action, ...]:
+        """In the order of the footer."""
+        shown = [each for each in ACTIONS if each.id in self.shared]
+        return (*self.own, *shown)
+
+
+PAGES = {
+    "instances": PageActions(
+        (
+            Action("mark", "space", "Mark", "Mark it: what follows is for all marked", always),
+            Action("mark_all", "asterisk", "All", "Mark all that are shown, or none", always),
+            FILTER,
+            Action("sort_right", "greater_than_sign", "Sort", "Sort by the next column", always),
+            Action("sort_left", "less_than_sign", "Sort", "Sort by the column before", always),
+            Action("reverse", "v", "Turn", "Sort the other way round", always),
+            COPY,
+        ),
+        (*RUN, "try", "instance", *EVERYWHERE),
+    ),
+    "instance": PageActions(
+        (
+            Action("filter", "slash", "Search", "Go to lines of the log with these words", always),
+            Action("next", "n", "Next", "The next line that was searched for", always),
+            Action("before", "N", "Before", "The line before that was searched for", always),
+            Action("again", "a", "Again", "Look again: asked against got", always),
+            COPY,
+        ),
+        (*RUN, "try", *EVERYWHERE),
+    ),
+    "layouts": PageActions((COPY,), ("save", "instances", *EVERYWHERE)),
+    "events": PageActions(
+        (
+            FILTER,
+            Action("severity", "f", "Severity", "All, or warnings and errors, or errors", always),
+            COPY,
+        ),
+        ("instances", *EVERYWHERE),
+    ),
+}
+
+
+def all_actions() -> dict[str, Action]:
+    """Every action that a key can be given to, by its id."""
+    own = {each.id: each for page in PAGES.values() for each in page.own}
+    return {**BY_ID, **own}
+
+
+def together() -> tuple[tuple[str, ...], ...]:
+    """Ids that are at hand on one screen, so that no two of them may have one key."""
+    board = tuple(BY_ID)
+    return (board, *((*(own.id for own in page.own), *page.shared) for page in PAGES.values()))

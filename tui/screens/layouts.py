@@ -1,0 +1,180 @@
+"""Layout files: what each would change of what runs, its text, and applying it as an offer."""
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.containers import Container, VerticalScroll
+from textual.content import Content
+from textual.widget import Widget
+from textual.worker import Worker
+
+from engine.control import ApplyLayout, Offer
+from engine.core.errors import ControlError
+from engine.layout_folders import FoundLayout, found_layouts
+from tui.desk import Desk
+from tui.present.ink import Line, Span
+from tui.present.layout_list import file_lines, layout_head, layout_rows, shortened
+from tui.present.offer_text import offer_lines
+from tui.present.text import clean, wrapped
+from tui.screens.page import Page, page_bindings
+from tui.widgets.lines import Lines
+from tui.widgets.pick_list import PickList
+from tui.widgets.tabs import Tabs
+
+TABS = ("changes", "file")
+ASK_AFTER_S = 0.15
+"""A selection that only passes by asks nothing."""
+
+
+class LayoutsScreen(Page):
+    """The user's own and the shipped ones."""
+
+    PAGE = "layouts"
+    AUTO_FOCUS = "PickList"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *page_bindings("layouts"),
+        *(Binding(str(at), f"choose('{name}')", show=False) for at, name in enumerate(TABS, 1)),
+        Binding("right", "tab(1)", show=False),
+        Binding("left", "tab(-1)", show=False),
+    ]
+
+    def __init__(self, desk: Desk, opened: str = "") -> None:
+        super().__init__(desk)
+        self.layouts: tuple[FoundLayout, ...] = ()
+        self.running = opened
+        """The file that was applied last, as far as it is known."""
+        self.seen: Offer | ControlError | None = None
+        self._asking: Worker[None] | None = None
+
+    def body(self) -> Iterable[Widget]:
+        palette = self.desk.palette
+        with Container(id="lower"):
+            yield PickList(palette, id="files")
+            with Container(id="aside"):
+                yield Tabs(palette, TABS, id="tabs")
+                with VerticalScroll(id="scroll", classes="frame") as scroll:
+                    scroll.can_focus = True
+                    yield Lines(palette, id="words")
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self._ask(self._find())
+
+    @property
+    def chosen(self) -> FoundLayout | None:
+        """The selected file."""
+        at = self.query_one(PickList).selected
+        return self.layouts[at] if at < len(self.layouts) else None
+
+    def show(self) -> None:
+        files, glyphs = self.query_one(PickList), self.desk.glyphs
+        rows = layout_rows(
+            self.layouts, files.size.width, glyphs, running=self.running, selected=files.selected
+        )
+        files.present(rows)
+        folder = self.desk.folder
+        files.border_title = "layouts"
+        files.border_subtitle = Content(f"yours: {shortened(folder)}" if folder else "")
+        words = self.query_one("#words", Lines)
+        words.show(self._lines(words.size.width))
+        scroll = self.query_one("#scroll")
+        scroll.border_title = Content(clean(self.chosen.path.name) if self.chosen else "")
+        scroll.border_subtitle = "enter: the plan, to apply" if self.chosen else ""
+
+    def _lines(self, width: int) -> list[Line]:
+        chosen, glyphs = self.chosen, self.desk.glyphs
+        if chosen is None:
+            return [(Span("looking for layouts…", "muted"),)]
+        head = layout_head(chosen, width, glyphs)
+        if self.query_one(Tabs).chosen == "file":
+            return [*head, *file_lines(chosen.text, width, glyphs)]
+        match self.seen:
+            case None:
+                return [*head, (Span("comparing with what runs…", "muted"),)]
+            case ControlError() as error:
+                words = clean(f"{error.what}: {error.why}. {error.do}")
+                return [*head, *((Span(part, "error"),) for part in wrapped(words, width))]
+            case offer:
+                return [*head, *offer_lines(self._change(chosen), offer, width, glyphs)]
+
+    # Asking
+
+    def _ask(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._asking:
+            self._asking.cancel()
+        self._asking = self.app.run_worker(work, group="layouts", exit_on_error=False)
+
+    async def _find(self) -> None:
+        await self._ask_what_runs()
+        opened = [Path(self.running)] if self.running else []
+        # In a thread: a home may lie on a disk far away.
+        self.layouts = await asyncio.to_thread(found_layouts, self.desk.folder, opened)
+        self.draw()
+        await self._compare()
+
+    async def _ask_what_runs(self) -> None:
+        if self.desk.view().readonly:
+            return  # the answer holds secrets, so the service keeps it from those who only look
+        try:
+            held = await self.desk.control().layout()
+        except ControlError:
+            return
+        self.running = held.path or self.running
+
+    async def _compare(self) -> None:
+        """What the selected file would do to what runs; an offer changes nothing."""
+        chosen = self.chosen
+        if chosen is None:
+            return
+        try:
+            self.seen = await self.desk.control().offer(self._change(chosen))
+        except ControlError as error:
+            self.seen = error
+        self.draw()
+
+    async def _compare_soon(self) -> None:
+        await asyncio.sleep(ASK_AFTER_S)
+        await self._compare()
+
+    def _change(self, chosen: FoundLayout) -> ApplyLayout:
+        return ApplyLayout(str(chosen.path), chosen.text, str(chosen.path.resolve().parent))
+
+    def on_pick_list_moved(self, _: PickList.Moved) -> None:
+        self.seen = None
+        self.query_one("#scroll", VerticalScroll).scroll_home(animate=False)
+        self.draw()
+        self._ask(self._compare_soon())
+
+    def on_pick_list_chosen(self, _: PickList.Chosen) -> None:
+        chosen = self.chosen
+        if chosen is None:
+            return
+        if self.desk.view().readonly:
+            words = "this panel was opened with --readonly"
+            self.app.notify(words, title="Apply", severity="warning", markup=False)
+            return
+        self.desk.propose(self._change(chosen))
+
+    # Actions
+
+    def on_tabs_chosen(self, _: Tabs.Chosen) -> None:
+        self.draw()
+
+    def action_tab(self, by: int) -> None:
+        self.query_one(Tabs).step(by)
+
+    def action_choose(self, name: str) -> None:
+        self.query_one(Tabs).choose(name)
+
+    def on_screen_resume(self) -> None:
+        super().on_screen_resume()
+        self._ask(self._find())
+
+    def do_copy(self) -> None:
+        if self.chosen and self.query_one(Tabs).chosen == "file":
+            self.desk.copy(self.chosen.text, clean(self.chosen.path.name))
+        else:
+            self.copy_lines(self.query_one("#words", Lines).lines, "what is shown")
