@@ -31,6 +31,8 @@ class Action:
     """None when it works now, else the reason."""
     apart: bool = False
     """Destructive: stands apart from the harmless keys."""
+    carrying: bool = False
+    """Works also while something is carried, which all others put back."""
 
     @property
     def shown_key(self) -> str:
@@ -86,6 +88,44 @@ def _not_move(view: View) -> str | None:
     return None
 
 
+def _not_resize(view: View) -> str | None:
+    reason = _not_move(view)
+    if reason or view.instance is None:
+        return reason
+    if len(view.marked) > 1:
+        return f"{len(view.marked)} instances are marked; one is resized at a time"
+    if view.instance.gpus:
+        return f"{view.instance.name} is on GPUs; its cores come from their NUMA node"
+    if view.instance.state not in (State.STARTING, State.READY, State.BACKOFF):
+        return f"{view.instance.name} is {view.instance.state} and holds no cores"
+    return None
+
+
+def _not_new(view: View) -> str | None:
+    reason = _changing(view)
+    if reason:
+        return reason
+    if view.machine is None:
+        return "the machine is not read yet"
+    if not view.machine.live:
+        return "this is a recorded machine; only the live one runs instances"
+    return None
+
+
+def _not_undo(view: View) -> str | None:
+    reason = _changing(view)
+    if reason or (view.snapshot and view.snapshot.undo):
+        return reason
+    return "no placement was changed since the service was started"
+
+
+def _not_redo(view: View) -> str | None:
+    reason = _changing(view)
+    if reason or (view.snapshot and view.snapshot.redo):
+        return reason
+    return "nothing was undone since the last change"
+
+
 def _not_try(view: View) -> str | None:
     reason = _on_instance(view)
     if reason or view.instance is None:
@@ -122,6 +162,16 @@ ACTIONS = (
         _not_for("start", "already {}"),
     ),
     Action("move", "m", "Move", "Pick the instance up; arrows choose a slot", _not_move),
+    Action(
+        "resize",
+        "c",
+        "Cores",
+        "More or fewer cores: arrows move an end",
+        _not_resize,
+        carrying=True,
+    ),
+    Action("new", "n", "New", "A new instance: choose its model, draw its place", _not_new),
+    Action("undo", "u", "Undo", "Take the newest change of placements back", _not_undo),
     Action("try", "t", "Try", "Ask the selected instance a question", _not_try),
     Action("load", "b", "Load", "Steady requests to all ready instances, on or off", _not_load),
     Action("log", "l", "Log", "The log at full height, and back", _on_instance),
@@ -139,6 +189,23 @@ ACTIONS = (
         _not_for("restart", "{}; s starts it"),
     ),
     Action("mouse", "M", "Mouse", "Give the mouse to the terminal for its own selection", always),
+    Action("redo", "U,ctrl+r", "Redo", "Do again what was undone", _not_redo),
+    Action(
+        "mark",
+        "space",
+        "Mark",
+        "Mark it: moves, starts and stops are for all marked",
+        _on_instance,
+    ),
+    Action(
+        "nearer",
+        "plus,equals_sign",
+        "Nearer",
+        "The map: less of it, in more detail",
+        always,
+        carrying=True,
+    ),
+    Action("farther", "minus", "Farther", "The map: more of it again", always, carrying=True),
     Action("help", "question_mark", "Help", "All keys, marks and colours", always),
     Action("quit", "q", "Quit", "Close the panel; engines keep running", always),
     Action("save", "w", "Save", "Write what runs into a layout file", _not_save),

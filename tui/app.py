@@ -96,7 +96,7 @@ class SlotdeckApp(App[None]):
         self._palette = Palette(scheme)
         self.trails = Trails()
         self.board = BoardScreen(
-            self, lambda: self.control, self.select, clock, self._palette, glyphs
+            self, lambda: self.control, self.select, clock, self._palette, glyphs, self.mark
         )
         self.desk = Desk(
             view=lambda: self.view,

@@ -1,16 +1,45 @@
-"""Carrying an instance to a slot, by mouse or keys: a pure state machine that only ever asks."""
+"""Carrying instances to a slot, by mouse or keys: a pure state machine that only ever asks."""
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 SILENT_S = 30.0
 """A mouse that says nothing for so long has lost its button-up."""
+
+
+class Kind(StrEnum):
+    """What is done to what is carried."""
+
+    MOVE = "move"
+    RESIZE = "resize"
+    """One end stays, the other goes where the pointer is."""
+    DRAW = "draw"
+    """A new instance: from one core to another, or on a whole place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cargo:
+    """What is carried."""
+
+    kind: Kind
+    names: tuple[str, ...]
+    """Instances, or the one that is to be new."""
+    anchor: int | None = None
+    """The core that stays while one resizes or draws."""
+    grown: int = 0
+    """So many cores more than it has now, or fewer."""
+
+
+def move(*names: str) -> Cargo:
+    """Instances on their way to another place."""
+    return Cargo(Kind.MOVE, names)
 
 
 @dataclass(frozen=True, slots=True)
 class Grip:
     """The button is down on an instance and has not moved yet: still a click."""
 
-    name: str
+    cargo: Cargo
     x: int
     y: int
     at: float
@@ -18,9 +47,9 @@ class Grip:
 
 @dataclass(frozen=True, slots=True)
 class Carry:
-    """An instance on its way."""
+    """Something on its way."""
 
-    name: str
+    cargo: Cargo
     slot: str | None
     """The slot under it, None outside the map."""
     x: int
@@ -34,11 +63,12 @@ Drag = Grip | Carry | None
 
 @dataclass(frozen=True, slots=True)
 class Pressed:
-    """Button down; `name` is the instance under the pointer."""
+    """Button down; `cargo` is what the pointer would take, `slot` what it is on."""
 
     x: int
     y: int
-    name: str | None
+    cargo: Cargo | None
+    slot: str | None
     at: float
 
 
@@ -60,9 +90,9 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """The move key, on an instance."""
+    """A key took it."""
 
-    name: str
+    cargo: Cargo
     slot: str | None
     at: float
 
@@ -72,6 +102,13 @@ class Aimed:
     """The map's cursor went to another slot."""
 
     slot: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """More or fewer cores, by keys."""
+
+    by: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +128,14 @@ class Tick:
     at: float
 
 
-Event = Pressed | Moved | Released | Picked | Aimed | Dropped | Cancelled | Tick
+Event = Pressed | Moved | Released | Picked | Aimed | Grown | Dropped | Cancelled | Tick
 
 
 @dataclass(frozen=True, slots=True)
-class AskToMove:
-    """Make an offer for this move; nothing moves before it is confirmed."""
+class Ask:
+    """Make an offer for this; nothing changes before it is confirmed."""
 
-    name: str
+    cargo: Cargo
     slot: str
 
 
@@ -114,26 +151,37 @@ class Step:
     """What the drag becomes, what to do, and whether widgets must not see the event."""
 
     drag: Drag
-    effect: AskToMove | LetGo | None = None
+    effect: Ask | LetGo | None = None
     swallow: bool = False
+
+
+def core_of(slot: str | None) -> int | None:
+    """The first core of a slot of cores."""
+    kind, _, rest = (slot or "").partition(":")
+    first = rest.partition(",")[0].partition("-")[0]
+    return int(first) if kind == "core" and first.isdigit() else None
 
 
 def step(drag: Drag, event: Event) -> Step:
     """One event further."""
     match drag, event:
         case _, Picked():
-            return Step(Carry(event.name, event.slot, 0, 0, by_mouse=False, at=event.at))
+            return Step(Carry(event.cargo, event.slot, 0, 0, by_mouse=False, at=event.at))
         case Carry(by_mouse=True), Pressed():
             return Step(None, LetGo("the button's release was lost"), swallow=True)
+        case Carry(cargo=Cargo(kind=Kind.DRAW)), Pressed() if event.slot:
+            cargo = replace(drag.cargo, anchor=core_of(event.slot))
+            drawn = Carry(cargo, event.slot, event.x, event.y, by_mouse=True, at=event.at)
+            return Step(drawn, swallow=True)
         case ((None | Grip()), Pressed()):
-            grip = Grip(event.name, event.x, event.y, event.at) if event.name else None
+            grip = Grip(event.cargo, event.x, event.y, event.at) if event.cargo else None
             return Step(grip)
         case Grip(), Moved() if (event.x, event.y) != (drag.x, drag.y):
-            carry = Carry(drag.name, event.slot, event.x, event.y, by_mouse=True, at=event.at)
+            carry = Carry(drag.cargo, event.slot, event.x, event.y, by_mouse=True, at=event.at)
             return Step(carry, swallow=True)
         case Grip(), Released() if (event.x, event.y) != (drag.x, drag.y) and event.slot:
             # Terminals without motion reports send only the two ends of a drag.
-            return Step(None, AskToMove(drag.name, event.slot), swallow=True)
+            return Step(None, Ask(drag.cargo, event.slot), swallow=True)
         case Grip(), (Released() | Cancelled()):
             return Step(None)
         case Carry(by_mouse=True), Moved():
@@ -142,15 +190,21 @@ def step(drag: Drag, event: Event) -> Step:
         case Carry(by_mouse=True), Released():
             if event.slot is None:
                 return Step(None, LetGo("that is no slot of the machine"), swallow=True)
-            return Step(None, AskToMove(drag.name, event.slot), swallow=True)
+            return Step(None, Ask(drag.cargo, event.slot), swallow=True)
         case Carry(by_mouse=True), Tick() if event.at - drag.at > SILENT_S:
             return Step(None, LetGo("the mouse went silent"))
         case Carry(by_mouse=False), Aimed():
             return Step(replace(drag, slot=event.slot))
+        case Carry(), Grown():
+            grown = replace(drag.cargo, grown=drag.cargo.grown + event.by)
+            return Step(replace(drag, cargo=grown))
         case Carry(), Dropped():
             if drag.slot is None:
                 return Step(drag)
-            return Step(None, AskToMove(drag.name, drag.slot))
+            core = core_of(drag.slot)
+            if drag.cargo.kind is Kind.DRAW and drag.cargo.anchor is None and core is not None:
+                return Step(replace(drag, cargo=replace(drag.cargo, anchor=core)))
+            return Step(None, Ask(drag.cargo, drag.slot))
         case Carry(), Cancelled():
             return Step(None, LetGo(event.why), swallow=True)
         case _:

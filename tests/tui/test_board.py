@@ -290,9 +290,10 @@ async def test_logs_cannot_command_the_terminal() -> None:
 async def test_help_and_events(size: tuple[int, int]) -> None:
     async with panel(ScriptedControl(), size) as (app, pilot):
         await pilot.press("question_mark")
-        await until(pilot, lambda: isinstance(app.screen, ReadingScreen))
-        assert "Close the panel; engines keep running" in text(app)
-        await pilot.press("down", "pagedown", "escape")
+        await until(pilot, lambda: "Start the selected instance again" in text(app))
+        await pilot.press("pagedown")
+        await until(pilot, lambda: "Close the panel; engines keep running" in text(app))
+        await pilot.press("down", "escape")
         await until(pilot, lambda: app.screen is app.board)
         await pilot.press("e")
         await until(pilot, lambda: "chat is ready" in text(app))

@@ -5,23 +5,29 @@ import pytest
 from tui.drag import (
     SILENT_S,
     Aimed,
-    AskToMove,
+    Ask,
     Cancelled,
+    Cargo,
     Carry,
     Drag,
     Dropped,
     Event,
     Grip,
+    Grown,
+    Kind,
     LetGo,
     Moved,
     Picked,
     Pressed,
     Released,
     Tick,
+    move,
     step,
 )
 
-PRESS = Pressed(5, 5, "a", 0.0)
+A = move("a")
+DRAW = Cargo(Kind.DRAW, ("new",))
+PRESS = Pressed(5, 5, A, "core:0", 0.0)
 
 
 def play(*events: Event) -> tuple[Drag, list[object], list[bool]]:
@@ -37,20 +43,20 @@ def play(*events: Event) -> tuple[Drag, list[object], list[bool]]:
     return drag, effects, swallowed
 
 
-ASKS: list[object] = [AskToMove("a", "core:1")]
+ASKS: list[object] = [Ask(A, "core:1")]
 STORIES: dict[str, tuple[tuple[Event, ...], Drag, list[object]]] = {
     "drag and drop": ((PRESS, Moved(9, 3, "core:1", 1), Released(9, 3, "core:1", 2)), None, ASKS),
     "click": ((PRESS, Released(5, 5, "core:0", 1)), None, []),
-    "tremble in place": ((PRESS, Moved(5, 5, "core:0", 1)), Grip("a", 5, 5, 0.0), []),
+    "tremble in place": ((PRESS, Moved(5, 5, "core:0", 1)), Grip(A, 5, 5, 0.0), []),
     "no motion reports": ((PRESS, Released(9, 3, "core:1", 1)), None, ASKS),
-    "press on nothing": ((Pressed(1, 1, None, 0), Moved(9, 3, "core:1", 1)), None, []),
+    "press on nothing": ((Pressed(1, 1, None, None, 0), Moved(9, 3, "core:1", 1)), None, []),
     "drop outside": (
         (PRESS, Moved(99, 99, None, 1), Released(99, 99, None, 2)),
         None,
         [LetGo("that is no slot of the machine")],
     ),
     "release lost": (
-        (PRESS, Moved(9, 3, "core:1", 1), Pressed(2, 2, "b", 2)),
+        (PRESS, Moved(9, 3, "core:1", 1), Pressed(2, 2, move("b"), "core:7", 2)),
         None,
         [LetGo("the button's release was lost")],
     ),
@@ -64,17 +70,52 @@ STORIES: dict[str, tuple[tuple[Event, ...], Drag, list[object]]] = {
         None,
         [LetGo("the mouse went silent")],
     ),
-    "keys": ((Picked("a", None, 0), Aimed("core:1"), Dropped()), None, ASKS),
+    "keys": ((Picked(A, None, 0), Aimed("core:1"), Dropped()), None, ASKS),
     "keys do not time out": (
-        (Picked("a", "core:1", 0), Tick(999)),
-        Carry("a", "core:1", 0, 0, by_mouse=False, at=0),
+        (Picked(A, "core:1", 0), Tick(999)),
+        Carry(A, "core:1", 0, 0, by_mouse=False, at=0),
         [],
     ),
     "enter without a slot": (
-        (Picked("a", None, 0), Dropped()),
-        Carry("a", None, 0, 0, by_mouse=False, at=0),
+        (Picked(A, None, 0), Dropped()),
+        Carry(A, None, 0, 0, by_mouse=False, at=0),
         [],
     ),
+    "more cores by keys": (
+        (Picked(A, "core:1", 0), Grown(1), Grown(1), Grown(-1), Dropped()),
+        None,
+        [Ask(Cargo(Kind.MOVE, ("a",), grown=1), "core:1")],
+    ),
+    "draw by keys: from here to there": (
+        (Picked(DRAW, "core:3", 0), Dropped(), Aimed("core:6"), Dropped()),
+        None,
+        [Ask(Cargo(Kind.DRAW, ("new",), anchor=3), "core:6")],
+    ),
+    "draw a whole place by keys": (
+        (Picked(DRAW, "core:3", 0), Aimed("numa:1"), Dropped()),
+        None,
+        [Ask(DRAW, "numa:1")],
+    ),
+    "draw with the mouse": (
+        (
+            Picked(DRAW, None, 0),
+            Pressed(4, 4, move("b"), "core:3", 1),
+            Moved(7, 4, "core:6", 2),
+            Released(7, 4, "core:6", 3),
+        ),
+        None,
+        [Ask(Cargo(Kind.DRAW, ("new",), anchor=3), "core:6")],
+    ),
+    "a click draws one place": (
+        (
+            Picked(DRAW, None, 0),
+            Pressed(4, 4, None, "gpu:1", 1),
+            Released(4, 4, "gpu:1", 2),
+        ),
+        None,
+        [Ask(DRAW, "gpu:1")],
+    ),
+    "grown when nothing is carried": ((Grown(1),), None, []),
     "release without press": ((Released(3, 3, "core:1", 0),), None, []),
 }
 
@@ -92,4 +133,4 @@ def test_widgets_see_clicks_but_no_drags() -> None:
 
 def test_a_drag_follows_the_pointer() -> None:
     drag, _, _ = play(PRESS, Moved(9, 3, "core:1", 1), Moved(10, 4, None, 2))
-    assert drag == Carry("a", None, 10, 4, by_mouse=True, at=2)
+    assert drag == Carry(A, None, 10, 4, by_mouse=True, at=2)

@@ -10,9 +10,11 @@ from tests.tui.machines import HUGE, SERVER, SMALL, made, odd
 from tests.tui.scripted_control import instance, snapshot, two_instances
 from tui.present.glyphs import ASCII
 from tui.present.ink import line_width, plain
-from tui.present.map_cells import level, map_row
+from tui.present.map_cells import map_row
 from tui.present.map_groups import machine_groups, slot_pus
-from tui.present.map_plan import Plan, Scale, map_plan
+from tui.present.map_levels import level
+from tui.present.map_parts import Plan, Scale
+from tui.present.map_plan import map_plan
 from tui.present.map_scene import map_scene, owners_of
 from tui.present.map_titles import legend
 from tui.present.map_walk import DIRECTIONS, first_slot, neighbour
@@ -48,7 +50,8 @@ def test_every_core_has_one_cell_inside_the_width(
 ) -> None:
     plan = map_plan(machine, width, budget)
     cores = [area.slot for area in plan.areas if area.slot.startswith("core:")]
-    assert sorted(cores) == sorted(f"core:{index}" for index in range(len(machine.cores)))
+    shown = [core for slot in cores for core in CpuSet.parse(slot[5:])]
+    assert sorted(shown) == list(range(len(machine.cores)))
     nodes = {area.slot for area in plan.areas if area.slot.startswith("numa:")}
     assert nodes == {f"numa:{node.os_index}" for node in machine.numa_nodes}
     view = view_of(machine)
@@ -56,7 +59,7 @@ def test_every_core_has_one_cell_inside_the_width(
     for y in range(plan.height):
         assert line_width(map_row(plan, scene, y)) <= max(width, 18)
     for area in plan.areas:
-        assert 0 <= area.y < plan.height
+        assert (0 <= area.y < plan.height) == (area.slot not in plan.way)
         assert plan.slot_at(area.x, area.y) is not None
 
 
@@ -73,14 +76,15 @@ def test_scales_follow_the_room() -> None:
     assert map_plan(SMALL, 76, 8).scale is Scale.LARGE
     assert map_plan(SERVER, 196, 25).scale is Scale.LARGE
     assert map_plan(SERVER, 76, 9).scale is Scale.NORMAL
-    assert map_plan(HUGE, 76, 9).scale is Scale.DENSE
+    assert map_plan(HUGE, 76, 9).scale is Scale.ROWS
+    assert map_plan(HUGE, 76, 9, "numa:3").scale is Scale.DENSE
 
 
 def test_the_small_machine_reads_like_this() -> None:
     plan = map_plan(SMALL, 60, 8)
     assert text_of(plan, view_of(SMALL), SMALL) == [
         "package 0 · 2 cores · PUs 0-1                               ",
-        "╭─ NUMA 0 ──────────────────────── 5.0 GiB free of 8.0 GiB ╮",
+        "╭─ NUMA 0 ─────────────── ▰▰▰▱▱▱▱▱ 5.0 GiB free of 8.0 GiB ╮",
         "│ c core 0 ────────────   0 % · core 1 ━━━━────────  37 %  │",
         "╰──────────────────────────────────────────────────────────╯",
     ]
@@ -95,8 +99,8 @@ def test_ascii_rows_are_ascii() -> None:
 
 def test_owners_letters_and_barred_cells() -> None:
     machine = odd()
-    plan = map_plan(machine, 100, 4)
-    assert plan.scale is not Scale.LARGE
+    plan = map_plan(machine, 100, 7)
+    assert plan.scale is Scale.NORMAL
     rows = "\n".join(text_of(plan, view_of(machine), machine))
     assert "c" in rows
     assert "×" in rows

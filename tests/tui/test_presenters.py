@@ -15,7 +15,6 @@ from engine.control import (
     StopInstances,
     StopLoad,
 )
-from engine.core.errors import SlotError
 from engine.core.placement import Refusal
 from engine.core.status import (
     Happening,
@@ -26,7 +25,7 @@ from engine.core.status import (
     State,
     TokenRates,
 )
-from tests.tui.machines import SERVER, SMALL, odd
+from tests.tui.machines import SERVER, SMALL
 from tests.tui.scripted_control import AT, REFUSED, instance, placement, snapshot, two_instances
 from tui.present.answer import measured, progress
 from tui.present.badges import Badge, badges
@@ -47,7 +46,6 @@ from tui.present.instance_row import (
     head_row,
     instance_row,
 )
-from tui.present.legality import answered, at_once, unanswered
 from tui.present.offer_text import change_title, is_empty, offer_lines
 from tui.view import Connection, View
 
@@ -200,7 +198,7 @@ def test_footer_keeps_stop_apart_and_clicks_land() -> None:
     assert line_width(footer_line(live(), 30)[0]) <= 40
 
 
-# Offers and legality
+# Offers
 
 CHANGES: list[tuple[Change, str]] = [
     (ApplyLayout("two.toml", "", "/"), "Apply the layout two.toml"),
@@ -260,37 +258,6 @@ def test_offers_survive_wild_words(width: int) -> None:
     for line in offer_lines(StopLoad(), offer, width, ASCII):
         assert is_safe(plain(line))
         assert plain(line).isascii()
-
-
-@pytest.mark.parametrize(
-    ("slot", "verdict", "final", "words"),
-    [
-        (None, "maybe", True, "choose a slot"),
-        ("core:0", "maybe", True, "already"),
-        ("core:1", "maybe", False, "looks free"),
-        ("numa:0", "maybe", False, "held by other"),
-        ("numa:7", "bad", True, "no PUs"),
-        ("core:4", "bad", True, "not for us"),
-        ("gpu:0", "maybe", False, "asking"),
-    ],
-)
-def test_legality_at_once(slot: str | None, verdict: str, final: bool, words: str) -> None:
-    machine = odd()
-    moment = snapshot(
-        machine, (instance("chat", "core:0", "0"), instance("other", "core:2", "2,8"))
-    )
-    legality = at_once(View(machine, moment), machine, "chat", slot)
-    assert (legality.verdict, legality.final) == (verdict, final)
-    assert words in legality.text
-
-
-def test_legality_as_the_service_answers() -> None:
-    good = Offer("1", moves=(placement("chat", "core:1", SMALL),))
-    assert answered(good, "chat", "core:1").verdict == "good"
-    assert answered(REFUSED, "chat", "core:1").text.startswith("refused: 2 GiB")
-    assert "nothing would change" in answered(Offer("1"), "chat", "core:1").text
-    error = SlotError(what="No such slot", why="core:9 is not here", do="Choose another")
-    assert unanswered(error).verdict == "bad"
 
 
 # Answers, events, help, farewell

@@ -37,7 +37,8 @@ def footer_line(
         return tuple(spans), ()
     apart = [each for each in actions if each.apart and _is_shown_apart(each, view)]
     right_width = sum(_width(each, view) for each in apart)
-    shown_left = _fitting([each for each in actions if not each.apart], view, width - right_width)
+    room = width - right_width - bool(apart)  # at least one cell keeps them apart
+    shown_left = _fitting([each for each in actions if not each.apart], view, room)
     spans = []
     keys: list[Key] = []
     x = 0

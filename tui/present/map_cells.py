@@ -3,19 +3,16 @@
 from tui.present.badges import Badge
 from tui.present.glyphs import spelled
 from tui.present.ink import Line, Span, line_width, merged
-from tui.present.map_plan import Part, Piece, Plan, Scale
+from tui.present.map_levels import level
+from tui.present.map_parts import Part, Piece, Plan, Scale
 from tui.present.map_scene import Scene
-from tui.present.map_titles import gpu_text, node_title, package_title
+from tui.present.map_strips import gpu_row, memory_gauge, strip_row
+from tui.present.map_titles import node_title, package_title
 from tui.present.text import fit
 
-LEVELS = 8
-
-
-def level(share: float | None) -> int | None:
-    """0 to 7; None where the load is not known."""
-    if share is None or share != share:
-        return None
-    return min(LEVELS - 1, int(max(0.0, share) * LEVELS))
+GAUGE = 8
+"""Cells of a NUMA node's memory bar."""
+TINTS = {"good": "edge:good", "bad": "edge:bad", "maybe": "edge:maybe", "cursor": "edge:cursor"}
 
 
 def map_row(plan: Plan, scene: Scene, y: int) -> Line:
@@ -34,25 +31,32 @@ def map_row(plan: Plan, scene: Scene, y: int) -> Line:
 def _piece(plan: Plan, scene: Scene, piece: Piece) -> list[Span]:
     glyphs = scene.glyphs
     block = piece.block
+    if piece.part is Part.STRIP and block:
+        return strip_row(plan, scene, piece, block)
     if piece.part is Part.PACKAGE:
         slot = f"package:{plan.groups[piece.group].package}"
         glow = scene.lit_slots.get(slot, "")
         title = spelled(package_title(scene, plan.groups[piece.group], piece.width), glyphs)
         cut = fit(title, min(piece.width, len(title)), more=glyphs.more)
-        return [Span(cut, "package", glow), Span(" " * (piece.width - len(cut)))]
+        tint = TINTS.get(scene.tints.get(slot, ""), "package")
+        return [Span(cut, tint, glow), Span(" " * (piece.width - len(cut)))]
     slot = f"numa:{block.node}" if block else ""
     glow = scene.lit_slots.get(slot, "")
-    edge = {"good": "edge:good", "bad": "edge:bad", "maybe": "edge:maybe", "cursor": "edge:cursor"}
-    ink = edge.get(glow, "edge")
+    ink = TINTS.get(glow or scene.tints.get(slot, ""), "edge")
     inner = max(0, piece.width - 2)
     if piece.part is Part.TOP and block:
         name, memory = node_title(scene, block, inner - 2)
         name, memory = spelled(name, glyphs), spelled(memory, glyphs)
         rest = max(0, inner - 1 - len(name) - len(memory))
+        gauge: list[Span] = []
+        if memory and rest > GAUGE + 3:
+            gauge = memory_gauge(scene, block, GAUGE)
+            rest -= line_width(gauge) + 1 if gauge else 0
         return [
             Span(glyphs.corners[0] + glyphs.across, ink),
             Span(name, "title", glow),
             Span(glyphs.across * rest, ink),
+            *([Span(" "), *gauge] if gauge else []),
             Span(memory, "muted"),
             Span(glyphs.corners[1], ink),
         ]
@@ -62,9 +66,7 @@ def _piece(plan: Plan, scene: Scene, piece: Piece) -> list[Span]:
     if piece.part is Part.CORES:
         inside = [Span(" "), *_cores(plan, scene, piece)]
     elif piece.part is Part.GPU and block:
-        gpu = block.gpus[piece.line]
-        text = fit(" " + spelled(gpu_text(scene, gpu, inner - 2), glyphs), inner)
-        inside = [Span(text, "gpu", scene.lit_slots.get(f"gpu:{gpu}", ""))]
+        inside = gpu_row(scene, block, piece.line, inner)
     elif piece.part is Part.NO_CORES and block:
         words = "no cores: memory only" if block.node is not None else "NUMA node not told"
         inside = [Span(fit(" " + words, inner, more=glyphs.more), "muted")]
@@ -81,8 +83,9 @@ def _cores(plan: Plan, scene: Scene, piece: Piece) -> list[Span]:
     return [draw(scene, core) for core in piece.cores]
 
 
-def _owner(scene: Scene, pus: list[int]) -> Span:
-    """The letter of who holds these PUs; `+` where it is more than one."""
+def _owner(scene: Scene, core: int, pus: list[int]) -> Span:
+    """The letter of who holds these PUs; `+` where it is more than one; the ends of the selected
+    one are its handles."""
     holders: dict[Badge, None] = {}
     for pu in pus:
         for badge in scene.owners.get(pu, ()):
@@ -91,10 +94,15 @@ def _owner(scene: Scene, pus: list[int]) -> Span:
         return Span(scene.glyphs.several, "several")
     if holders:
         badge = next(iter(holders))
-        return Span(badge.letter, badge.ink + ("!" if badge == scene.selected else ""))
+        if badge != scene.selected:
+            return Span(badge.letter, badge.ink)
+        end = scene.handles.get(core)
+        return Span(badge.letter if end is None else scene.glyphs.ends[end], badge.ink + "!")
     usable = scene.machine.pus.usable
     if pus and not any(pu in usable for pu in pus):
         return Span(scene.glyphs.barred, "barred")
+    if any(pu in scene.taken for pu in pus):
+        return Span(scene.glyphs.taken, "taken")
     return Span(scene.glyphs.free, "faint")
 
 
@@ -114,14 +122,14 @@ def _glowing(span: Span, glow: str) -> Span:
 def _small(plan: Plan, scene: Scene, core: int) -> list[Span]:
     pus = sorted(scene.machine.cores[core].pus.pus)
     glow = scene.lit_cores.get(core, "")
-    cell = [_owner(scene, pus), *(_level(scene, pu) for pu in pus)]
+    cell = [_owner(scene, core, pus), *(_level(scene, pu) for pu in pus)]
     cell += [Span(" ")] * (plan.siblings - len(pus))
     return [*(_glowing(span, glow) for span in cell), Span(" ")]
 
 
 def _column(scene: Scene, core: int) -> Span:
     pus = sorted(scene.machine.cores[core].pus.pus)
-    return _glowing(_owner(scene, pus), scene.lit_cores.get(core, ""))
+    return _glowing(_owner(scene, core, pus), scene.lit_cores.get(core, ""))
 
 
 def _heat(scene: Scene, core: int) -> Span:
@@ -153,9 +161,13 @@ def _bar(plan: Plan, scene: Scene, core: int, line: int) -> list[Span]:
     if line >= len(pus):
         return [Span(" " * (width + 1))]
     pu = pus[line]
-    label = f" core {core}" if line == 0 else ""
+    label = f" core {core}" if line == 0 else f" PU {pu}"
     digits = len(str(len(scene.machine.cores) - 1))
-    name = fit(label, 7 + digits) if width >= 24 else fit(f" c{core}" if label else "", 3 + digits)
+    name = (
+        fit(label, 7 + digits)
+        if width >= 24
+        else fit(f" c{core}" if line == 0 else f" P{pu}", 3 + digits)
+    )
     share = scene.busy.get(pu)
     barred = pu not in scene.machine.pus.usable and pu not in scene.owners
     shown = "barred" if barred else glyphs.unknown if share is None else f"{share * 100:.0f} %"
@@ -163,7 +175,7 @@ def _bar(plan: Plan, scene: Scene, core: int, line: int) -> list[Span]:
     room = max(0, width - 1 - len(name) - len(tail))
     lit = 0 if share is None or barred else round(min(1.0, max(0.0, share)) * room)
     at = level(share)
-    owner = _owner(scene, [pu])
+    owner = _owner(scene, core, [pu])
     spans = [
         owner,
         Span(name, "label"),

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from engine.core.cpuset import CpuSet
+from engine.core.errors import SlotError
+from engine.core.slot import Slot, cores_of
 from engine.core.topology import Machine
 
 
@@ -56,17 +58,45 @@ def machine_groups(machine: Machine) -> tuple[Group, ...]:
 
 
 def slot_pus(machine: Machine, slot: str) -> CpuSet:
-    """The PUs that a slot of the map covers: `package:N`, `numa:N`, `core:LIST`."""
-    kind, _, rest = slot.partition(":")
-    if not rest.isdigit():
+    """The PUs that a slot covers; none for GPUs, and where the slot is none of this machine."""
+    try:
+        parsed = Slot.parse(slot)
+        if parsed.kind in ("gpu", "auto", "each"):
+            return CpuSet()
+        if parsed.kind == "pu":
+            return parsed.indexes & machine.pus.online
+        cores = cores_of(parsed, machine)
+        if parsed.kind == "numa" and parsed.cores is None:
+            # A node's PUs are the kernel's word, also where a core is said to span nodes.
+            nodes = [machine.numa_node(index) for index in parsed.indexes]
+            return CpuSet(pu for node in nodes if node for pu in node.cpus)
+    except SlotError:
         return CpuSet()
-    index = int(rest)
-    if kind == "core" and index < len(machine.cores):
-        return machine.cores[index].pus
-    if kind == "numa":
-        node = machine.numa_node(index)
-        return node.cpus if node else CpuSet()
-    if kind == "package":
-        pus = [core.pus for core in machine.cores if core.package == index]
-        return CpuSet(pu for each in pus for pu in each)
-    return CpuSet()
+    return CpuSet(pu for core in cores for pu in core.pus)
+
+
+def node_of(machine: Machine, slot: str) -> int | None:
+    """The NUMA node that a slot is in, or begins in; None where that is not told."""
+    kind, _, rest = slot.partition(":")
+    if kind == "gpu":
+        index = rest.partition(",")[0].partition("-")[0]
+        nodes = [gpu.numa_node for gpu in machine.gpus if str(gpu.index) == index]
+        return nodes[0] if nodes else None
+    if kind == "numa" and rest.isdigit():
+        return int(rest) if machine.numa_node(int(rest)) else None
+    first = next(iter(slot_pus(machine, slot)), None)
+    if first is None:
+        return None
+    return next((node.os_index for node in machine.numa_nodes if first in node.cpus), None)
+
+
+def package_of(machine: Machine, slot: str) -> int | None:
+    """The package that a slot is in, or begins in."""
+    kind, _, rest = slot.partition(":")
+    if kind == "package" and rest.isdigit():
+        return int(rest)
+    node = machine.numa_node(index) if (index := node_of(machine, slot)) is not None else None
+    if node is not None and node.packages:
+        return node.packages[0]
+    pus = slot_pus(machine, slot)
+    return next((core.package for core in machine.cores if core.pus & pus), None)

@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 
 from engine.core.cpuset import CpuSet
 from engine.core.status import GpuStatus, InstanceStatus, NodeStatus, State
+from engine.core.strangers import Stranger
 from engine.core.topology import Machine
+from tui.drag import Cargo, Kind, core_of
 from tui.present.badges import Badge, badges
 from tui.present.glyphs import UNICODE, Glyphs
+from tui.present.gpu_links import Link, gpu_links
 from tui.present.map_groups import slot_pus
 from tui.view import View
 
@@ -25,6 +28,16 @@ class Scene:
     selected: Badge | None = None
     nodes: Mapping[int, NodeStatus] = field(default_factory=dict)
     gpus: Mapping[int, GpuStatus] = field(default_factory=dict)
+    gpu_owners: Mapping[int, tuple[Badge, ...]] = field(default_factory=dict)
+    links: dict[int, Link] = field(default_factory=dict)
+    """Of GPUs that share a bridge."""
+    taken: Mapping[int, Stranger] = field(default_factory=dict)
+    """PU -> the stranger that is pinned there, the largest where there are several."""
+    taken_gpus: Mapping[int, Stranger] = field(default_factory=dict)
+    handles: Mapping[int, int] = field(default_factory=dict)
+    """Core -> 0 for the first, 1 for the last of the selected instance."""
+    tints: Mapping[str, str] = field(default_factory=dict)
+    """Slot -> verdict, while something is carried."""
     lit_slots: Mapping[str, str] = field(default_factory=dict)
     """Slot -> glow, for titles and GPUs."""
     lit_cores: Mapping[int, str] = field(default_factory=dict)
@@ -51,6 +64,61 @@ def owners_of(view: View) -> dict[int, tuple[Badge, ...]]:
     return owners
 
 
+def gpu_owners_of(view: View) -> dict[int, tuple[Badge, ...]]:
+    """GPU -> the badges of all that hold it."""
+    names = badges(each.name for each in view.instances)
+    owners: dict[int, tuple[Badge, ...]] = {}
+    for instance in view.instances:
+        if instance.state in HOLDING:
+            for gpu in instance.gpus:
+                owners[gpu] = (*owners.get(gpu, ()), names[instance.name])
+    return owners
+
+
+def cores_held(machine: Machine, instance: InstanceStatus | None) -> list[int]:
+    """Indexes of the cores of which an instance holds a PU."""
+    pus = held(instance).pus if instance else frozenset()
+    if not pus:
+        return []
+    return [at for at, core in enumerate(machine.cores) if not core.pus.pus.isdisjoint(pus)]
+
+
+def handles_of(machine: Machine, instance: InstanceStatus | None) -> dict[int, int]:
+    """The two ends of an instance that lies in one piece on two cores or more, without GPUs."""
+    if instance is None or instance.gpus:
+        return {}
+    cores = cores_held(machine, instance)
+    if len(cores) < 2 or cores[-1] - cores[0] != len(cores) - 1:
+        return {}
+    return {cores[0]: 0, cores[-1]: 1}
+
+
+def handle_at(view: View, machine: Machine, slot: str) -> Cargo | None:
+    """Taking the selected instance by one of its ends: the other one stays."""
+    core = core_of(slot)
+    handles = handles_of(machine, view.instance)
+    if core not in handles or view.instance is None:
+        return None
+    anchor = next(at for at, end in handles.items() if end != handles[core])
+    return Cargo(Kind.RESIZE, (view.instance.name,), anchor=anchor)
+
+
+def holder(view: View, machine: Machine, slot: str) -> str | None:
+    """The first instance that holds something of a slot."""
+    if slot.startswith("gpu:"):
+        index = slot[4:]
+        return next(
+            (
+                each.name
+                for each in view.instances
+                if each.state in HOLDING and any(str(gpu) == index for gpu in each.gpus)
+            ),
+            None,
+        )
+    pus = slot_pus(machine, slot)
+    return next((each.name for each in view.instances if held(each) & pus), None)
+
+
 def map_scene(
     view: View,
     machine: Machine,
@@ -58,6 +126,7 @@ def map_scene(
     cursor: str | None = None,
     target: str | None = None,
     verdict: str = "maybe",
+    tints: Mapping[str, str] | None = None,
     glyphs: Glyphs = UNICODE,
 ) -> Scene:
     """The scene of one view; a target (while carrying) outshines the cursor."""
@@ -66,13 +135,15 @@ def map_scene(
     lit_cores: dict[int, str] = {}
     slot, glow = (target, verdict) if target else (cursor, "cursor")
     if slot:
-        lit_slots[slot] = glow
-        pus = slot_pus(machine, slot)
-        if target or slot.startswith("core:"):
+        for each in _each(slot):
+            lit_slots[each] = glow
+        pus = slot_pus(machine, slot).pus
+        if target or slot.startswith(("core:", "pu:")):
             for index, core in enumerate(machine.cores):
-                if core.pus and not core.pus.pus.isdisjoint(pus.pus):
+                if core.pus and not core.pus.pus.isdisjoint(pus):
                     lit_cores[index] = glow
     online = sorted(machine.pus.online.pus)
+    strangers = sorted(snapshot.strangers, key=lambda each: each.rss_bytes) if snapshot else []
     return Scene(
         machine,
         dict(zip(online, snapshot.pus_busy, strict=False)) if snapshot else {},
@@ -80,7 +151,24 @@ def map_scene(
         badges(each.name for each in view.instances).get(view.selected or ""),
         {each.os_index: each for each in snapshot.numa_nodes} if snapshot else {},
         {each.index: each for each in snapshot.gpus} if snapshot else {},
+        gpu_owners_of(view),
+        gpu_links(machine) if machine.gpus else {},
+        {pu: each for each in strangers for pu in each.pus},
+        {gpu: each for each in strangers for gpu in each.gpus},
+        handles_of(machine, view.instance),
+        tints or {},
         lit_slots,
         lit_cores,
         glyphs,
     )
+
+
+def _each(slot: str) -> list[str]:
+    """`gpu:0,1` is two slots of the map; every other slot is one."""
+    kind, _, rest = slot.partition(":")
+    if kind != "gpu":
+        return [slot]
+    try:
+        return [f"gpu:{index}" for index in CpuSet.parse(rest)]
+    except ValueError:
+        return [slot]

@@ -1,11 +1,14 @@
 """The words on the map: packages, NUMA nodes with their memory, GPUs, the legend."""
 
 from engine.core.cpuset import CpuSet
+from engine.core.strangers import Stranger, holders, on
 from tui.present.badges import badges
 from tui.present.glyphs import Glyphs
+from tui.present.gpu_links import gpu_links, link_words
 from tui.present.ink import Line, Span
 from tui.present.map_groups import Block, Group, slot_pus
 from tui.present.map_scene import HOLDING, Scene, owners_of
+from tui.present.map_zoom import crumb
 from tui.present.text import clean
 from tui.present.units import count, memory, number, percent
 from tui.view import View
@@ -43,43 +46,88 @@ def node_title(scene: Scene, block: Block, room: int) -> tuple[str, str]:
     return name, next((wish for wish in wishes if len(name) + len(wish) <= room), "")
 
 
-def gpu_text(scene: Scene, index: int, room: int) -> str:
-    """`gpu 0 · Arc B580 · 12.0 GiB · 34 % · 41 W`, the rightmost dropped first."""
+def gpu_words(scene: Scene, index: int, room: int, *, vram: str = "") -> list[str]:
+    """`gpu 0`, `Arc B580`, `12.0 GiB`, `34 %`, `41 W`, the rightmost dropped first."""
     gpu = next((each for each in scene.machine.gpus if each.index == index), None)
     status = scene.gpus.get(index)
     words = [f"gpu {index}"]
     if gpu:
         words.append(clean(gpu.name or gpu.device or gpu.pci))
-        words.append(memory(gpu.memory_bytes))
+        words.append(vram or memory(gpu.memory_bytes))
     if status:
         words.append(percent(status.busy))
         if status.power_w is not None:
             words.append(f"{number(status.power_w)} W")
     while len(words) > 1 and len(" · ".join(words)) > room:
         words.pop()
-    return " · ".join(words)
+    return words
 
 
 def slot_text(view: View, slot: str) -> str:
-    """`core:3 · PUs 3,19 · a`: what the cursor stands on."""
+    """`core:3 · PUs 3,19 · a`: what the cursor stands on, who has it, strangers too."""
     machine = view.machine
     if machine is None:
         return slot
+    strangers = view.snapshot.strangers if view.snapshot else ()
+    if slot == "machine":
+        words = [slot, f"PUs {machine.pus.online}"]
+        return " · ".join(words)
     if slot.startswith("gpu:"):
-        return f"{slot} · {gpu_text(Scene(machine), int(slot[4:]), 60)}"
+        indexes = _indexes(slot[4:])
+        first = next(iter(indexes), -1)
+        words = [slot, *gpu_words(Scene(machine), first, 60)[1:]]
+        names = [each.name for each in view.instances if set(each.gpus) & indexes.pus]
+        theirs = on(strangers, gpus=indexes.pus)
+        words += [_held_by([name for name in names if _holds(view, name)], theirs)]
+        gpu = next((each for each in machine.gpus if each.index == first), None)
+        if gpu and (link := link_words(gpu, machine, gpu_links(machine))):
+            words.append(link)
+        return " · ".join(words)
     pus = slot_pus(machine, slot)
     names = [
         each.name for each in view.instances if each.state in HOLDING and _overlap(each.pus, pus)
     ]
-    held = ", ".join(clean(name) for name in names) or "free"
-    return f"{slot} · {'PU' if len(pus) == 1 else 'PUs'} {pus or 'none'} · {held}"
+    which = f"{'PU' if len(pus) == 1 else 'PUs'} {pus or 'none'}"
+    words = [slot, which, _held_by(names, on(strangers, pus))]
+    if lost := pus - machine.pus.usable:
+        words.append(f"not for us: {'all' if lost == pus else lost}")
+    return " · ".join(words)
+
+
+def crumb_line(way: tuple[str, ...], scene: Scene) -> Line:
+    """`machine › package 1 › NUMA 2`: where the map is, and that one can go back there."""
+    spans: list[Span] = []
+    for slot in way:
+        if spans:
+            spans.append(Span(f" {scene.glyphs.crumb} ", "faint"))
+        glow = scene.lit_slots.get(slot, "")
+        ink = {"": "title" if slot == way[-1] else "label", "cursor": "edge:cursor"}.get(
+            glow, f"edge:{glow}"
+        )
+        spans.append(Span(crumb(slot), ink, glow))
+    return tuple(spans)
+
+
+def _held_by(names: list[str], theirs: tuple[Stranger, ...]) -> str:
+    ours = ", ".join(clean(name) for name in names)
+    others = f"taken by {clean(holders(theirs))}" if theirs else ""
+    return " and ".join(filter(None, [ours, others])) or "free"
+
+
+def _holds(view: View, name: str) -> bool:
+    each = view.named(name)
+    return each is not None and each.state in HOLDING
+
+
+def _indexes(text: str) -> CpuSet:
+    try:
+        return CpuSet.parse(text)
+    except ValueError:
+        return CpuSet()
 
 
 def _overlap(text: str, pus: CpuSet) -> bool:
-    try:
-        return bool(CpuSet.parse(text) & pus)
-    except ValueError:
-        return False
+    return bool(_indexes(text) & pus)
 
 
 def legend(view: View, glyphs: Glyphs) -> Line:
@@ -96,6 +144,10 @@ def legend(view: View, glyphs: Glyphs) -> Line:
     if any(len(badge) > 1 for badge in owners_of(view).values()):
         spans += [Span(f"  {glyphs.several}", "several"), Span(" shared", "muted")]
     machine = view.machine
+    strangers = view.snapshot.strangers if view.snapshot else ()
+    if strangers:
+        spans.append(Span(f"  {glyphs.taken}", "taken"))
+        spans.append(Span(f" {clean(holders(strangers, most=1))}", "muted"))
     if machine and machine.pus.online - machine.pus.usable:
         spans += [Span(f"  {glyphs.barred}", "barred"), Span(" barred", "muted")]
     if machine and machine.pus.offline:

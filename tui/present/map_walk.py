@@ -1,6 +1,6 @@
 """Which slot the map's cursor reaches next, by direction."""
 
-from tui.present.map_plan import Area, Plan
+from tui.present.map_parts import Area, Plan
 
 DIRECTIONS = {"up": (0, -1), "down": (0, 1), "left": (-1, 0), "right": (1, 0)}
 

@@ -15,30 +15,32 @@ from textual.worker import Worker
 from engine.control import (
     Change,
     Control,
-    MoveInstance,
+    HeldWish,
+    Redo,
     RestartInstances,
     StartInstances,
     StartLoad,
     StopInstances,
     StopLoad,
+    Undo,
 )
 from engine.core.errors import ControlError
 from engine.core.status import State
 from tui.actions import ACTIONS, BY_ID, targets
-from tui.drag import Carry
+from tui.drag import Cargo, Carry, Kind, move
 from tui.messages import InstanceSelected, SlotAimed, SlotChosen
 from tui.present.badges import badges
+from tui.present.carry_text import carry_lines, ghost_text
 from tui.present.details import long_details, short_details
 from tui.present.glyphs import Glyphs, spelled
 from tui.present.header import header_line
 from tui.present.help_text import help_lines
-from tui.present.ink import Line, Span
-from tui.present.legality import Legality
-from tui.present.map_groups import slot_pus
-from tui.present.map_scene import held
-from tui.present.text import clean, fit
+from tui.present.ink import Line
+from tui.present.map_scene import cores_held, handle_at, holder
+from tui.present.text import clean
 from tui.screens.carrier import Carrier
 from tui.screens.confirm import ConfirmScreen
+from tui.screens.new_instance import NewInstanceScreen
 from tui.screens.quit import QuitScreen
 from tui.screens.reading import ReadingScreen
 from tui.screens.save_layout import SaveScreen
@@ -65,6 +67,8 @@ class BoardScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(each.key, f"do('{each.id}')", each.label, id=each.id) for each in ACTIONS),
         Binding("escape", "put_back", show=False),
+        Binding("right_square_bracket", "grow(1)", show=False),
+        Binding("left_square_bracket", "grow(-1)", show=False),
     ]
 
     def __init__(
@@ -75,8 +79,10 @@ class BoardScreen(Screen[None]):
         clock: Callable[[], float],
         palette: Palette,
         glyphs: Glyphs,
+        mark: Callable[[frozenset[str]], None] = lambda _: None,
     ) -> None:
         super().__init__()
+        self._mark = mark
         self.view = View()
         self.opened = ""
         """The layout file that the panel was opened with."""
@@ -85,7 +91,6 @@ class BoardScreen(Screen[None]):
         self._clock = clock
         self._palette = palette
         self._glyphs = glyphs
-        self._legality: Legality | None = None
         self._log_worker: Worker[None] | None = None
         self.carrier = Carrier(panel, self, lambda: self.view, control, clock)
 
@@ -138,7 +143,8 @@ class BoardScreen(Screen[None]):
         badge = badges(one.name for one in self.view.instances).get(self.view.selected or "")
         carry = self.carrier.carry
         if carry:
-            details.show(carry_lines(carry, self._legality, width, self._glyphs))
+            it = self.carrier
+            details.show(carry_lines(carry, it.shape, it.cost, it.legality, width, self._glyphs))
         elif self.has_class("-wide"):
             details.show(long_details(each, badge, width, self._glyphs))
         else:
@@ -174,48 +180,56 @@ class BoardScreen(Screen[None]):
         if not self.carrier.take(event):
             super()._forward_event(event)
 
-    def instance_at(self, x: int, y: int) -> str | None:
-        """The instance whose row, or whose cell on the map, is there."""
+    def cargo_at(self, x: int, y: int) -> Cargo | None:
+        """What a press there takes: a row or cell of an instance, with all that are marked if it
+        is one of those; an end of the selected one resizes it."""
         if not self.is_current or BY_ID["move"].why_not(self.view):
             return None
         name = self.query_one(InstanceTable).name_at(Offset(x, y))
-        if name:
-            return name
         slot = self.slot_at(x, y)
-        return self._holder(slot) if slot and slot.startswith("core:") else None
+        if name is None and slot and self.view.machine:
+            if (resized := handle_at(self.view, self.view.machine, slot)) is not None:
+                return resized
+            if slot.startswith(("core:", "pu:", "gpu:")):
+                name = self._holder(slot)
+        if name is None:
+            return None
+        return move(*(self._marked() if name in self.view.marked else (name,)))
+
+    def _marked(self) -> tuple[str, ...]:
+        return tuple(each.name for each in self.view.chosen)
 
     def slot_at(self, x: int, y: int) -> str | None:
         """The slot of the map there."""
         return self.query_one(MachineMap).slot_at(Offset(x, y))
 
     def _holder(self, slot: str) -> str | None:
-        if self.view.machine is None:
-            return None
-        pus = slot_pus(self.view.machine, slot)
-        return next((each.name for each in self.view.instances if held(each) & pus), None)
+        return holder(self.view, self.view.machine, slot) if self.view.machine else None
 
-    def carried(self, carry: Carry | None, legality: Legality | None) -> None:
-        """Light the slot, move the ghost, say what is legal."""
-        self._legality = legality
-        verdict = legality.verdict if legality else "maybe"
-        self.query_one(MachineMap).aim(carry.slot if carry else None, verdict)
+    def carried(self, carry: Carry | None) -> None:
+        """Light the slots, move the ghost, say what is legal."""
+        verdict, shape = self.carrier.legality.verdict, self.carrier.shape
+        board_map = self.query_one(MachineMap)
+        if carry:
+            board_map.aim(shape.slot or carry.slot, verdict, self.carrier.tints)
+        else:
+            board_map.aim(None)
         ghost = self.query_one(Ghost)
         if carry and carry.by_mouse:
-            ghost.hang(carry.name, carry.slot, carry.x, carry.y, self.app.size)
+            words = spelled(ghost_text(carry, shape, self.carrier.legality), self._glyphs)
+            ghost.hang(words, verdict, carry.x, carry.y, self.app.size)
         else:
             ghost.display = False
         self._draw_details()
         self.query_one(KeyBar).present(self.view, carrying=carry is not None)
-
-    def propose_move(self, name: str, slot: str) -> None:
-        """A drop only ever asks."""
-        self.propose(MoveInstance(name, slot))
 
     def action_put_back(self) -> None:
         if self.carrier.carry:
             self.carrier.cancel("nothing was moved")
         elif self.has_class("-log"):
             self.do_log()
+        elif self.view.marked:
+            self._mark(frozenset())
 
     def on_screen_suspend(self) -> None:
         self.carrier.cancel()
@@ -262,7 +276,7 @@ class BoardScreen(Screen[None]):
     def action_do(self, action_id: str) -> None:
         """Do it, or say why not."""
         action = BY_ID[action_id]
-        if self.carrier.carry:
+        if self.carrier.carry and not action.carrying:
             self.carrier.cancel()
         if reason := action.why_not(self.view):
             self.app.notify(clean(reason), title=action.label, severity="warning", markup=False)
@@ -291,10 +305,69 @@ class BoardScreen(Screen[None]):
         self.propose(StartLoad(ready))
 
     def do_move(self) -> None:
-        if self.view.selected:
-            board_map = self.query_one(MachineMap)
-            board_map.focus()
-            self.carrier.pick_up(self.view.selected, board_map.cursor)
+        board_map = self.query_one(MachineMap)
+        board_map.focus()
+        self.carrier.pick_up(move(*self._marked()), board_map.cursor)
+
+    def do_resize(self) -> None:
+        """The last core goes to where the arrows are; again, and the first one does."""
+        machine, carry = self.view.machine, self.carrier.carry
+        if machine is None:
+            return
+        cores = cores_held(machine, self.view.instance)
+        first, last = (cores[0], cores[-1]) if cores else (0, 0)
+        turned = carry is not None and carry.cargo.kind is Kind.RESIZE
+        if turned and carry and carry.cargo.anchor == first:
+            first, last = last, first
+        board_map = self.query_one(MachineMap)
+        board_map.focus()
+        cargo = Cargo(Kind.RESIZE, (self.view.selected or "",), anchor=first)
+        self.carrier.pick_up(cargo, f"core:{last}")
+        board_map.put_cursor_at(f"core:{last}")
+
+    def do_new(self) -> None:
+        self.app.run_worker(self._new(), group="catalogue", exclusive=True, exit_on_error=False)
+
+    async def _new(self) -> None:
+        try:
+            catalogue = await self._control().catalogue()
+        except ControlError as error:
+            self.tell(error)
+            return
+        names = frozenset(each.name for each in self.view.instances)
+        dialog = NewInstanceScreen(catalogue, names, self._palette, self._glyphs)
+        self.app.push_screen(dialog, self._place)
+
+    def _place(self, draft: HeldWish | None, /) -> None:
+        """What was chosen hangs on the cursor: draw it on cores, or drop it on a place."""
+        if draft is None:
+            return
+        board_map = self.query_one(MachineMap)
+        board_map.focus()
+        self.carrier.pick_up(Cargo(Kind.DRAW, (draft.wish.name,)), board_map.cursor, draft)
+
+    def do_undo(self) -> None:
+        self.propose(Undo())
+
+    def do_redo(self) -> None:
+        self.propose(Redo())
+
+    def do_mark(self) -> None:
+        if (name := self.view.selected) is not None:
+            self._mark(self.view.marked ^ {name})
+
+    def do_nearer(self) -> None:
+        self._look(nearer_by_one=True)
+
+    def do_farther(self) -> None:
+        self._look(nearer_by_one=False)
+
+    def _look(self, *, nearer_by_one: bool) -> None:
+        if words := self.query_one(MachineMap).look(nearer_by_one=nearer_by_one):
+            self.app.notify(words, severity="warning", markup=False, timeout=3)
+
+    def action_grow(self, by: int) -> None:
+        self.carrier.grow(by)
 
     def do_try(self) -> None:
         if self.view.selected:
@@ -332,18 +405,3 @@ class BoardScreen(Screen[None]):
 
     def _read(self, title: str, lines: Callable[[int], list[Line]]) -> None:
         self.app.push_screen(ReadingScreen(title, lines, self._palette, self._glyphs))
-
-
-def carry_lines(carry: Carry, legality: Legality | None, width: int, glyphs: Glyphs) -> list[Line]:
-    """What is carried where, and whether it may go there."""
-    ink = {"good": "good", "bad": "error"}.get(legality.verdict if legality else "", "warning")
-    words = spelled(fit(f" {legality.text if legality else ''}", width, more=glyphs.more), glyphs)
-    slot = carry.slot or "choose a slot"
-    return [
-        (
-            Span(" Moving ", "accent"),
-            Span(clean(carry.name), "name"),
-            Span(f" {glyphs.arrow} {slot}", "text"),
-        ),
-        (Span(words, ink),),
-    ]

@@ -4,7 +4,7 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.widgets import Static
 
-from tui.present.text import cell_width, clean
+from tui.present.text import cell_width
 
 
 class Ghost(Static):
@@ -12,9 +12,11 @@ class Ghost(Static):
 
     ALLOW_SELECT = False
 
-    def hang(self, name: str, slot: str | None, x: int, y: int, screen: Size) -> None:
+    def hang(self, text: str, verdict: str, x: int, y: int, screen: Size) -> None:
         """Show it at a pointer position; outside the screen is pulled in."""
-        words = f" {clean(name)} → {slot or '…'} "
+        words = f" {text} "
+        for each in ("good", "bad", "maybe"):
+            self.set_class(each == verdict, f"-{each}")
         width = cell_width(words)
         left = x + 1 if x + 1 + width <= screen.width else x - width
         top = y + 1 if y + 1 < screen.height else y - 1

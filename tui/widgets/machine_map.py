@@ -1,5 +1,6 @@
 """The machine map: one Line-API widget, since a widget for each core is 50 times dearer."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from textual import events
@@ -14,16 +15,20 @@ from tui.present.changes import changed_runs
 from tui.present.glyphs import Glyphs, spelled
 from tui.present.ink import Line, Span, cut
 from tui.present.map_cells import map_row
-from tui.present.map_plan import Plan, map_plan
+from tui.present.map_parts import Plan
+from tui.present.map_plan import map_plan
 from tui.present.map_scene import Scene, map_scene
-from tui.present.map_titles import legend, slot_text
+from tui.present.map_titles import crumb_line, legend, slot_text
 from tui.present.map_walk import first_slot, neighbour
+from tui.present.map_zoom import MACHINE, farther, nearer, path
 from tui.view import View
 from tui.widgets.palette import Palette
 
 SHARE_OF_SCREEN = 0.45
 """How much of the screen's height the map may ask for."""
 MOST_PLANS = 16
+TITLE_INDENT = 1
+"""Cells between the left border's padding and the title's first letter."""
 
 
 class MachineMap(ScrollView, can_focus=True):
@@ -52,7 +57,11 @@ class MachineMap(ScrollView, can_focus=True):
         self.cursor: str | None = None
         self.target: str | None = None
         self.verdict = "maybe"
-        self.border_title = "machine"
+        self.zoom = MACHINE
+        """The part of the machine that is shown."""
+        self._tints: Mapping[str, str] = {}
+        self._crumbs: Line = ()
+        self.border_title = MACHINE
 
     # What is shown
 
@@ -61,16 +70,53 @@ class MachineMap(ScrollView, can_focus=True):
         new_machine = view.machine is not self._view.machine
         self._view = view
         if new_machine:
-            self._plans.clear()
-            self._arrange()
-            self.refresh(layout=True)
+            if view.machine and self.zoom not in path(view.machine, self.zoom):
+                self.zoom = MACHINE
+            self._rearrange()
         self._redraw()
 
-    def aim(self, target: str | None, verdict: str = "maybe") -> None:
-        """Light the slot that an instance is carried over; None ends that."""
-        if (target, verdict) != (self.target, self.verdict):
-            self.target, self.verdict = target, verdict
+    def aim(
+        self, target: str | None, verdict: str = "maybe", tints: Mapping[str, str] | None = None
+    ) -> None:
+        """Light the slots that would be taken, and tint where it could go; None ends that."""
+        told = (target, verdict, tints or {})
+        if told != (self.target, self.verdict, self._tints):
+            self.target, self.verdict, self._tints = told
             self._redraw()
+
+    def look(self, *, nearer_by_one: bool) -> str | None:
+        """Show less in more detail, or more in less. What stands against it, or None."""
+        machine = self._view.machine
+        if machine is None:
+            return "the machine is not read yet"
+        to = (
+            nearer(machine, self.zoom, self.cursor)
+            if nearer_by_one
+            else farther(machine, self.zoom)
+        )
+        if to is None:
+            if not nearer_by_one:
+                return "all of the machine is shown"
+            return "choose a package, a NUMA node or a core with the arrows first"
+        self.show_part(to)
+        return None
+
+    def show_part(self, zoom: str) -> None:
+        """Show this part of the machine; the cursor stays where it can."""
+        if zoom == self.zoom:
+            return
+        came_from, self.zoom = self.zoom, zoom
+        self._rearrange()
+        if self._plan and self._plan.area(came_from):
+            self.put_cursor(came_from)
+        elif self._plan and self.cursor and self._plan.area(self.cursor) is None:
+            self.cursor = first_slot(self._plan)
+        self._redraw()
+
+    def _rearrange(self) -> None:
+        self._plans.clear()
+        self._arrange()
+        self.refresh(layout=True)
 
     def _redraw(self) -> None:
         machine = self._view.machine
@@ -82,8 +128,10 @@ class MachineMap(ScrollView, can_focus=True):
             cursor=self.cursor if self.has_focus else None,
             target=self.target,
             verdict=self.verdict,
+            tints=self._tints,
             glyphs=self._glyphs,
         )
+        self._breadcrumbs()
         self._subtitle()
         plan = self._plan
         if plan is None:
@@ -100,6 +148,15 @@ class MachineMap(ScrollView, can_focus=True):
                 self.refresh(Region(x, y - top, size, 1))
         for y in [y for y in self._painted if not top <= y < top + self.size.height]:
             del self._painted[y]
+
+    def _breadcrumbs(self) -> None:
+        """Where we are, in the title; set only when it changed."""
+        if self._plan is None or self._scene is None:
+            return
+        line = crumb_line(self._plan.way, self._scene)
+        if line != self._crumbs:
+            self._crumbs = line
+            self.border_title = self._palette.content(line)
 
     def _subtitle(self) -> None:
         """What the cursor stands on, else the legend; set only when it changed, as it repaints."""
@@ -120,7 +177,7 @@ class MachineMap(ScrollView, can_focus=True):
         if key not in self._plans:
             if len(self._plans) > MOST_PLANS:
                 self._plans.clear()
-            self._plans[key] = map_plan(machine, width, budget)
+            self._plans[key] = map_plan(machine, width, budget, self.zoom)
         return self._plans[key]
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
@@ -164,9 +221,13 @@ class MachineMap(ScrollView, can_focus=True):
     def slot_at(self, screen: Offset) -> str | None:
         """The slot under a cell of the screen, None outside the map."""
         region = self.content_region
-        if self._plan is None or not region.contains_point(screen):
+        if self._plan is None:
             return None
         at = screen - region.offset
+        if at.y == -1:  # the title, with the breadcrumbs
+            return self._plan.slot_at(at.x - TITLE_INDENT, -1)
+        if not region.contains_point(screen):
+            return None
         return self._plan.slot_at(at.x + self.scroll_offset.x, at.y + self.scroll_offset.y)
 
     def put_cursor(self, slot: str) -> None:
@@ -176,12 +237,18 @@ class MachineMap(ScrollView, can_focus=True):
             return
         self.cursor = slot
         self.scroll_to_region(
-            Region(0, area.y, 1, min(area.height, max(1, self.size.height))),
+            Region(0, max(0, area.y), 1, min(area.height, max(1, self.size.height))),
             animate=False,
             force=True,
         )
         self._redraw()
         self.post_message(SlotAimed(slot))
+
+    def put_cursor_at(self, slot: str) -> None:
+        """The same for a slot that may be out of what is shown."""
+        if self._plan and self._plan.area(slot) is None:
+            self.show_part(MACHINE)
+        self.put_cursor(slot)
 
     def action_walk(self, direction: str) -> None:
         if self._plan and (slot := neighbour(self._plan, self.cursor, direction)):
@@ -193,9 +260,35 @@ class MachineMap(ScrollView, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         slot = self.slot_at(event.screen_offset)
-        if slot:
-            self.put_cursor(slot)
-            self.post_message(SlotChosen(slot))
+        if not slot:
+            return
+        if self.target is None and event.chain == 2:
+            self.look_at(slot)
+            return
+        self.put_cursor(slot)
+        self.post_message(SlotChosen(slot))
+
+    def look_at(self, slot: str) -> None:
+        """Go nearer to this slot, or back to a breadcrumb."""
+        self.put_cursor(slot)
+        if self._plan and slot in self._plan.way:
+            self.show_part(slot)
+        else:
+            self.look(nearer_by_one=True)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        if event.ctrl:
+            event.stop()
+            event.prevent_default()
+            if slot := self.slot_at(event.screen_offset):
+                self.put_cursor(slot)
+            self.look(nearer_by_one=True)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        if event.ctrl:
+            event.stop()
+            event.prevent_default()
+            self.look(nearer_by_one=False)
 
     def on_focus(self) -> None:
         self._redraw()

@@ -1,0 +1,178 @@
+"""Parts of the map that are lines: a NUMA node from afar, a GPU, a memory bar."""
+
+from tui.present.badges import Badge
+from tui.present.glyphs import spelled
+from tui.present.gpu_links import bracket
+from tui.present.ink import Span
+from tui.present.map_groups import Block
+from tui.present.map_levels import level
+from tui.present.map_parts import Piece, Plan
+from tui.present.map_rows import MEMORY, NODE, PACKAGE
+from tui.present.map_scene import Scene
+from tui.present.map_titles import gpu_words
+from tui.present.text import fit
+from tui.present.units import memory, percent
+
+TINTS = {"good": "edge:good", "bad": "edge:bad", "maybe": "edge:maybe"}
+VRAM = 6
+"""Cells of the bar of a GPU's memory."""
+
+
+def memory_gauge(scene: Scene, block: Block, width: int) -> list[Span]:
+    """How much of a NUMA node's memory is used; nothing where that is not known."""
+    node = scene.machine.numa_node(block.node) if block.node is not None else None
+    status = scene.nodes.get(node.os_index) if node else None
+    if node is None or status is None or status.free_bytes is None or not node.memory_bytes:
+        return []
+    return gauge(scene, 1 - status.free_bytes / node.memory_bytes, width)
+
+
+def gauge(scene: Scene, share: float, width: int) -> list[Span]:
+    """A bar in two marks, warning when it is nearly full."""
+    lit = round(min(1.0, max(0.0, share)) * width)
+    ink = "error" if share > 0.97 else "warning" if share > 0.85 else "label"
+    return [
+        Span(scene.glyphs.gauge[0] * lit, ink),
+        Span(scene.glyphs.gauge[1] * (width - lit), "track"),
+    ]
+
+
+def gpu_row(scene: Scene, block: Block, at: int, width: int) -> list[Span]:
+    """`┌a gpu 0 · Arc B580 · ▰▰▱▱▱▱ 4.1 of 12.0 GiB · 34 % · 41 W`."""
+    glyphs, index = scene.glyphs, block.gpus[at]
+    slot = f"gpu:{index}"
+    glow = scene.lit_slots.get(slot, "")
+    join = bracket(scene.links, block.gpus, at, glyphs.brackets)
+    ink = TINTS.get(scene.tints.get(slot, ""), "gpu")
+    spans = [Span(join, "label"), gpu_owner(scene, index), Span(" ")]
+    status = scene.gpus.get(index)
+    gpu = next((each for each in scene.machine.gpus if each.index == index), None)
+    room = width - 4
+    used = status.memory_used_bytes if status else None
+    total = gpu.memory_bytes if gpu else None
+    bar: list[Span] = []
+    if used is not None and total:
+        if room >= 34:
+            bar = [*gauge(scene, used / total, VRAM), Span(" ")]
+            room -= VRAM + 1
+        words = gpu_words(scene, index, room, vram=f"{memory(used)} of {memory(total)}")
+    else:
+        words = gpu_words(scene, index, room)
+    name, *rest = [spelled(word, glyphs) for word in words]
+    dot = spelled(" · ", glyphs)
+    spans.append(Span(fit(name, min(room, len(name)), more=glyphs.more), ink))
+    for place, word in enumerate(rest):
+        spans.append(Span(dot, "faint"))
+        if place == 1 and bar:
+            spans += bar
+        busy = level(status.busy) if status and word == percent(status.busy) else None
+        spans.append(Span(word, "gpu" if busy is None else f"heat:{busy}"))
+    return [Span(span.text, span.ink, glow) for span in spans] if glow else spans
+
+
+def gpu_owner(scene: Scene, index: int) -> Span:
+    """The letter of who holds a GPU."""
+    holders = scene.gpu_owners.get(index, ())
+    if len(holders) > 1:
+        return Span(scene.glyphs.several, "several")
+    if holders:
+        return Span(
+            holders[0].letter, holders[0].ink + ("!" if holders[0] == scene.selected else "")
+        )
+    if index in scene.taken_gpus:
+        return Span(scene.glyphs.taken, "taken")
+    return Span(scene.glyphs.free, "faint")
+
+
+def strip_row(plan: Plan, scene: Scene, piece: Piece, block: Block) -> list[Span]:
+    """A whole NUMA node: `P0  N0   ▁▃▅█▁▁▁▁ ▰▰▰▱▱▱ a·`; on a second line only loads."""
+    glyphs = scene.glyphs
+    group = plan.groups[piece.group]
+    numa, package = f"numa:{block.node}", f"package:{group.package}"
+    is_first = piece.line == 0
+    name = "" if block.node is None else f"N{block.node}"
+    spans = [
+        Span(
+            fit(f"P{group.package}" if is_first and group.blocks[0] is block else "", PACKAGE),
+            TINTS.get(scene.tints.get(package, ""), "package"),
+            scene.lit_slots.get(package, ""),
+        ),
+        Span(
+            fit(name if is_first else "", NODE - 1, more=glyphs.more),
+            TINTS.get(scene.tints.get(numa, ""), "title"),
+            scene.lit_slots.get(numa, ""),
+        ),
+        Span(" "),
+    ]
+    two_lines = any(other.line for row in plan.rows[:2] for other in row)
+    for first in range(0, len(block.cores), piece.each):
+        cores = block.cores[first : first + piece.each]
+        glow = next((scene.lit_cores[core] for core in cores if core in scene.lit_cores), "")
+        if two_lines and is_first:
+            span = _holder(scene, cores)
+        else:
+            span = _load(scene, cores, owned=not two_lines)
+        spans.append(Span(span.text, span.ink, glow))
+    if not block.cores:
+        spans.append(Span("memory only" if block.node is not None else "no NUMA node", "muted"))
+    used = sum(len(span.text) for span in spans)
+    tail = piece.width - used - MEMORY - len(block.gpus) - bool(block.gpus)
+    spans.append(Span(" " * max(0, tail)))
+    if is_first:
+        meter = memory_gauge(scene, block, MEMORY - 1)
+        spans += [Span(" "), *(meter or [Span(" " * (MEMORY - 1))])]
+        if block.gpus:
+            spans.append(Span(" "))
+        for gpu in block.gpus:
+            owner = gpu_owner(scene, gpu)
+            spans.append(Span(owner.text, owner.ink, scene.lit_slots.get(f"gpu:{gpu}", "")))
+    else:
+        spans.append(Span(" " * (MEMORY + bool(block.gpus))))
+        for gpu in block.gpus:
+            status = scene.gpus.get(gpu)
+            busy = level(status.busy) if status else None
+            mark = glyphs.unknown if busy is None else glyphs.levels[busy]
+            spans.append(Span(mark, "faint" if busy is None else f"heat:{busy}"))
+    return spans
+
+
+def _holder(scene: Scene, cores: tuple[int, ...]) -> Span:
+    """Who holds these cores: the one letter, `+` for several, free, taken or barred."""
+    badges, rest = _badges(scene, cores)
+    if len(badges) > 1:
+        return Span(scene.glyphs.several, "several")
+    if badges:
+        return Span(badges[0].letter, _ink(scene, badges[0]))
+    return rest
+
+
+def _load(scene: Scene, cores: tuple[int, ...], *, owned: bool) -> Span:
+    """How busy they are on average; `owned` gives the colour of who holds them."""
+    badges, rest = _badges(scene, cores)
+    if not badges and rest.text in (scene.glyphs.barred, scene.glyphs.taken) and owned:
+        return rest
+    pus = [pu for core in cores for pu in scene.machine.cores[core].pus]
+    known = [share for pu in pus if (share := scene.busy.get(pu)) is not None]
+    at = level(sum(known) / len(known)) if known else None
+    if at is None:
+        return Span(scene.glyphs.unknown, "faint")
+    ink = f"heat:{at}"
+    if owned and badges:
+        ink = "several" if len(badges) > 1 else _ink(scene, badges[0])
+    return Span(scene.glyphs.levels[at], ink)
+
+
+def _ink(scene: Scene, badge: Badge) -> str:
+    return badge.ink + ("!" if badge == scene.selected else "")
+
+
+def _badges(scene: Scene, cores: tuple[int, ...]) -> tuple[list[Badge], Span]:
+    """Who is there, and the mark for where nobody of ours is."""
+    pus = [pu for core in cores for pu in scene.machine.cores[core].pus]
+    badges = dict.fromkeys(badge for pu in pus for badge in scene.owners.get(pu, ()))
+    glyphs = scene.glyphs
+    if pus and not any(pu in scene.machine.pus.usable for pu in pus):
+        return list(badges), Span(glyphs.barred, "barred")
+    if any(pu in scene.taken for pu in pus):
+        return list(badges), Span(glyphs.taken, "taken")
+    return list(badges), Span(glyphs.free, "faint")
