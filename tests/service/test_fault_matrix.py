@@ -1,164 +1,90 @@
-"""Faults at each stage of a life: while an engine starts, is ready with streams, and stops.
+"""The fault matrix: what may befall, at each stage of an engine's life, and what comes of it.
 
-Those where a start is cut anywhere, or a full disk, are in files of their own.
+A cell is one fault that strikes while an engine starts, is ready with a stream, or stops, beside a
+ready one with a stream. In every cell: no engine is lost and none is there twice, no stranger is
+signalled, the journal is whole, and streams of engines that nothing has befallen go on without a
+gap. The three cells of a row are played at once, each in a home of its own.
 """
 
+import ast
 import asyncio
-import json
-import os
-import signal
-from typing import Any
+from pathlib import Path
 
 import pytest
 
-from engine.client import ServiceClient
-from engine.control import StopInstances
-from engine.core.status import InstanceStatus, State
-from tests.processes import Home, alive, eventually_async, state_of
-from tests.service.asking import stream
+from tests.service import faults
+from tests.service.scenes import STAGES
 
-STAGES = ("starting", "ready", "stopping")
+SAME = "goes on, the same process"
+MATRIX = {
+    # fault                                      what comes of the engine
+    faults.the_service_is_killed: SAME,
+    faults.the_service_runs_out_of_memory: SAME,
+    faults.several_services_start_at_once: SAME,
+    faults.the_panel_is_killed: SAME,
+    faults.the_terminal_is_closed: SAME,
+    faults.the_link_is_cut: SAME,
+    faults.the_engine_is_killed: "failed, or stopped where it was to stop",
+    faults.the_engine_is_paused: SAME,
+    faults.the_disk_of_the_log_is_full: SAME,
+    faults.the_disk_of_the_journal_is_full: SAME,
+    faults.the_disk_of_the_socket_is_full: SAME,
+    faults.the_disk_fails_while_the_journal_is_written: SAME,
+    faults.the_clock_jumps: SAME,
+    faults.the_machine_was_restarted: "stopped, nobody is signalled",
+    faults.its_number_becomes_a_strangers: "failed or stopped, the stranger lives",
+}
 
+ELSEWHERE = {
+    # In files of their own: what cuts a stage short, and what it comes to at the end.
+    "test_survival.py": (
+        "a_start_cut_anywhere_ends_with_one_engine",
+        "the_next_service_finishes_a_stop",
+        "an_exit_that_nobody_saw_is_learned_from_the_shim",
+        "without_its_shim_an_engine_goes_on_and_its_exit_is_unknown",
+        "a_journal_that_cannot_be_read_is_kept_aside",
+        "the_journal_of_another_host_is_left_alone",
+        "a_deleted_lock_makes_no_second_service",
+        "a_deleted_socket_hands_over_to_the_next_service",
+    ),
+    "test_bad_engines.py": (
+        "a_ready_engine_that_crashes_comes_back",
+        "one_that_never_gets_ready_fails",
+        "a_stopped_engine_ends_too",
+        "a_port_that_is_taken_during_a_back_off_is_waited_for",
+    ),
+    "test_full_disk.py": (
+        "a_start_on_a_full_disk_is_refused_and_leaves_nothing",
+        "a_stop_needs_no_room_on_the_disk",
+    ),
+}
 
-async def at_stage(home: Home, stage: str) -> tuple[ServiceClient, int]:
-    """An engine that stays in that state for long; its pid."""
-    client = await home.connect()
-    flags = {"starting": ["--never-ready"], "ready": [], "stopping": ["--ignore-sigterm"]}[stage]
-    wish = {"name": "a", "flags": flags, "stop_grace_s": 30.0}
-    if stage == "starting":
-        await home.apply(client, home.layout(wish))
-    else:
-        await home.up(client, wish)
-    now = await home.until(client, lambda now: now["a"].pid is not None)
-    if stage == "stopping":
-        await home.apply(client, StopInstances(("a",)))
-        await home.until_state(client, "a", State.STOPPING)
-    await eventually_async(lambda: home.journal()["instances"][0]["life"]["state"] == stage)
-    await eventually_async(lambda: home.journal()["instances"][0]["launched"])
-    pid = now.instances[0].pid
-    assert pid is not None
-    return client, pid
-
-
-def rewrite(home: Home, **changes: Any) -> None:
-    page = home.journal()
-    page.update(changes)
-    home.paths.journal.write_text(json.dumps(page))
-
-
-@pytest.mark.parametrize("stage", STAGES)
-async def test_the_engine_is_killed(home: Home, stage: str) -> None:
-    client, pid = await at_stage(home, stage)
-    os.kill(pid, signal.SIGKILL)
-    wanted = State.STOPPED if stage == "stopping" else State.FAILED
-    status = await home.until_state(client, "a", wanted)
-    assert ("ended by signal 9" in status.why) == (stage != "stopping")
-    assert status.pid is None
-    await eventually_async(lambda: not home.engines())
-
-
-async def test_the_engine_is_killed_under_a_stream(home: Home) -> None:
-    client = await home.connect()
-    status = (await home.up(client, {"name": "a", "restart": "on-failure"})).instances[0]
-    streaming = asyncio.ensure_future(stream(status, 5000))
-    await asyncio.sleep(0.1)
-    assert status.pid is not None
-    os.kill(status.pid, signal.SIGKILL)
-    with pytest.raises((AssertionError, OSError)):
-        await streaming
-    await home.until(client, lambda now: now["a"].restarts == 1 and now["a"].state == "ready")
+Played = dict[str, dict[str, BaseException | None]]
 
 
-async def test_the_engine_hangs_while_it_starts(home: Home) -> None:
-    client = await home.connect()
-    flags = ["--ready-after", "1"]
-    wish = {"name": "a", "flags": flags, "ready_timeout_s": 1.5, "stop_grace_s": 0.3}
-    await home.apply(client, home.layout(wish))
-    now = await home.until(client, lambda now: now["a"].pid is not None)
-    assert now.instances[0].pid is not None
-    os.kill(now.instances[0].pid, signal.SIGSTOP)
-    status = await home.until_state(client, "a", State.FAILED)
-    assert status.why == "not ready within 1.5 s"
-    assert not home.engines()
-
-
-async def test_the_engine_pauses_under_a_stream_and_the_service_dies_meanwhile(home: Home) -> None:
-    client = await home.connect()
-    status = (await home.up(client, {"name": "a"})).instances[0]
-    streaming = asyncio.ensure_future(stream(status, 60))
-    await asyncio.sleep(0.1)
-    assert status.pid is not None
-    os.kill(status.pid, signal.SIGSTOP)
-    await eventually_async(lambda: state_of(status.pid or 0) == "T")
-    await home.kill_service()
-    client = await home.connect()
-    assert (await home.until_state(client, "a", State.READY)).pid == status.pid
-    os.kill(status.pid, signal.SIGCONT)
-    assert len(await streaming) == 60
+@pytest.fixture(scope="module")
+def played() -> Played:
+    return {}
 
 
 @pytest.mark.parametrize("stage", STAGES)
-async def test_its_number_has_become_a_strangers(home: Home, stage: str) -> None:
-    await at_stage(home, stage)
-    await home.kill_service()
-    for pid in home.engines():
-        os.kill(pid, signal.SIGKILL)
-    stranger = await asyncio.create_subprocess_exec("sleep", "60", start_new_session=True)
-    rows = home.journal()["instances"]
-    rows[0]["launched"]["pid"] = stranger.pid
-    rewrite(home, instances=rows)
-    client = await home.connect()
-    await home.until_state(client, "a", State.STOPPED if stage == "stopping" else State.FAILED)
-    await home.apply(client, StopInstances(("a",), forget=True))
-    await home.until(client, lambda now: not now)
-    assert state_of(stranger.pid) == "S"
-    stranger.kill()
-    await stranger.wait()
+@pytest.mark.parametrize("fault", MATRIX, ids=lambda fault: fault.__name__)
+def test_cell(fault: faults.Fault, stage: str, played: Played) -> None:
+    if (name := fault.__name__) not in played:
+        played[name] = asyncio.run(faults.play(fault))
+    if (error := played[name][stage]) is not None:
+        raise error
 
 
-@pytest.mark.parametrize("stage", ["starting", "stopping"])
-async def test_the_machine_was_restarted(home: Home, stage: str) -> None:
-    _, pid = await at_stage(home, stage)
-    await home.kill_service()
-    rewrite(home, boot_id="another")
-    client = await home.connect()
-    status = (await client.snapshot()).instances[0]
-    assert (status.state, status.why) == (State.STOPPED, "the machine was restarted")
-    assert alive(pid)  # the number is not ours any more, whoever has it
-
-
-@pytest.mark.parametrize("stage", STAGES)
-async def test_several_services_want_to_adopt_it(home: Home, stage: str) -> None:
-    _, pid = await at_stage(home, stage)
-    await home.kill_service()
-    services = [home.start_service() for _ in range(3)]
-    await eventually_async(lambda: sum(one.poll() is None for one in services) == 1)
-    client = await home.connect()
-    status = await home.until_state(client, "a", State(stage))
-    assert status.pid == pid
-    assert home.engines() == [pid]
-    told = [one.text for one in (await client.snapshot()).happenings]
-    assert told.count(f"a: adopted, pid {pid}") == 1
-
-
-@pytest.mark.parametrize("stage", ["starting", "stopping"])
-async def test_the_journal_is_torn(home: Home, stage: str) -> None:
-    _, pid = await at_stage(home, stage)
-    await home.kill_service()
-    text = home.paths.journal.read_text()
-    home.paths.journal.write_text(text[: len(text) // 2])
-    client = await home.connect()
-    await home.until_told(client, "left over from earlier, and nobody's any more: python")
-    assert (await client.snapshot()).instances == ()
-    assert home.engines() == [pid]
-
-
-@pytest.mark.parametrize("stage", STAGES)
-async def test_a_half_written_next_journal_means_nothing(home: Home, stage: str) -> None:
-    _, pid = await at_stage(home, stage)
-    await home.kill_service()
-    home.paths.journal.with_suffix(".new").write_text('{"schema": "slotdeck.jou')
-    client = await home.connect()
-    status: InstanceStatus = await home.until_state(client, "a", State(stage))
-    assert status.pid == pid
-    await eventually_async(lambda: not home.paths.journal.with_suffix(".new").exists())
+def test_every_fault_has_a_row_and_every_test_that_is_named_is_there() -> None:
+    folder = Path(__file__).parent
+    tree = ast.parse((folder / "faults.py").read_text())
+    written = {
+        one.name
+        for one in tree.body
+        if isinstance(one, ast.AsyncFunctionDef) and [a.arg for a in one.args.args][-1] == "stage"
+    }
+    assert written == {fault.__name__ for fault in MATRIX}
+    for file, names in ELSEWHERE.items():
+        text = (folder / file).read_text()
+        assert not [name for name in names if f"def test_{name}(" not in text]
