@@ -63,7 +63,8 @@ def describe(plan: LayoutPlan, width: int = 80, *, explained: bool = False) -> s
             lines += folded(f"  warning: {warning}", width, indent="    ")
         for line in _needs(one, explained=explained):
             lines += folded(f"  {line}", width, indent="    ")
-        lines += shell_lines(shell_words(one.command, at.pus, at.memory), width, indent="  ")
+        words = shell_words(one.command, at.pus, at.memory, at.limits)
+        lines += shell_lines(words, width, indent="  ")
         if explained:
             lines += _explained(one, width)
     for refusal in plan.refusals:

@@ -24,6 +24,8 @@ class Ended:
     port: int | None = None
     out_of_memory: str = ""
     """What the kernel tells of a process that it ended for want of memory; empty where nothing."""
+    limited: bool = False
+    """Whether the layout gives it a memory limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ def cause_of(ended: Ended) -> Cause | None:
         return _LACKS_ISA
     text = _COLOURS.sub("", ended.text)
     if ended.out_of_memory and (ended.code == _SIGKILL or _A_WORKER_WAS_KILLED.search(text)):
-        return Cause(f"memory ran out: {ended.out_of_memory}", _LESS_MEMORY)
+        do = _RAISE_LIMIT if ended.limited else _LESS_MEMORY
+        return Cause(f"memory ran out: {ended.out_of_memory}", do)
     for line in reversed(text.splitlines()):
         for rule in _RULES:
             if match := rule.pattern.search(line[:_LONGEST_LINE]):
@@ -59,6 +62,7 @@ _A_WORKER_WAS_KILLED = re.compile(
 _LESS_MEMORY = (
     "Choose a smaller model or weight_only, a shorter context, or a slot with more memory"
 )
+_RAISE_LIMIT = "Raise memory_limit, or choose a smaller model or weight_only, or a shorter context"
 _LACKS_ISA = Cause(
     "it has an instruction that this processor lacks",
     "Install a build for this processor: `slotdeck engines check NAME` tells what each one needs",

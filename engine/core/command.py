@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Literal
 
 from engine.core.cpuset import CpuSet
+from engine.core.limits import Limits
 from engine.core.status import MemoryBinding
 
 SHELL = "the user's shell"
@@ -45,7 +46,8 @@ PINNING = frozenset(
 """Variables that say where threads run or which GPUs are seen: they must agree with the slot, so
 what happens to stand in the shell does not reach the engine."""
 _REDACTED = "(redacted)"
-_NUMACTL = {"bind": "-m", "preferred": "-p", "interleave": "-i"}
+_NUMACTL = {"bind": "-m", "preferred": "-p", "interleave": "-i", "weighted-interleave": "-w"}
+_NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,17 @@ def shown_argv(command: Command) -> tuple[str, ...]:
     return tuple(shown)
 
 
-def shell_words(command: Command, pus: CpuSet, memory: MemoryBinding) -> list[str]:
-    """The equivalent line, word by word and quoted: variables, `numactl …`, then the command.
+def numactl_words(memory: MemoryBinding) -> list[str]:
+    """numactl's flags for a memory policy."""
+    if memory.policy in _NUMACTL:
+        return [_NUMACTL[memory.policy], memory.nodes]
+    return ["-l"]
+
+
+def shell_words(
+    command: Command, pus: CpuSet, memory: MemoryBinding, limits: Limits = _NO_LIMITS
+) -> list[str]:
+    """The equivalent line, word by word and quoted: variables, limits, `numactl …`, the command.
 
     What came from the user's shell is left out: the one who types it has it.
     """
@@ -111,17 +122,18 @@ def shell_words(command: Command, pus: CpuSet, memory: MemoryBinding) -> list[st
         for name, value in shown_env(command).items()
         if command.env[name].source != SHELL
     ]
-    words += ["numactl", "-C", str(pus)]
-    if memory.policy in _NUMACTL:
-        words += [_NUMACTL[memory.policy], memory.nodes]
-    elif memory.policy == "local":
-        words.append("-l")
+    if limits:
+        words += ["systemd-run", "--user", "--scope"]
+        words += [word for each in limits.properties() for word in ("-p", each)]
+    words += ["numactl", "-C", str(pus), *numactl_words(memory)]
     return words + [shlex.quote(word) for word in shown_argv(command)]
 
 
-def shell_line(command: Command, pus: CpuSet, memory: MemoryBinding) -> str:
+def shell_line(
+    command: Command, pus: CpuSet, memory: MemoryBinding, limits: Limits = _NO_LIMITS
+) -> str:
     """The equivalent line to type by hand."""
-    return " ".join(shell_words(command, pus, memory))
+    return " ".join(shell_words(command, pus, memory, limits))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from engine.core.command import is_secret
 from engine.core.errors import SlotError
 from engine.core.layout_text.mistakes import Mistakes
 from engine.core.likeness.fingerprint import Expect
+from engine.core.limits import Limits, limits_of, size_bytes
 from engine.core.slot import Slot
 
 SCHEMA = 1
@@ -38,7 +39,14 @@ class Wish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] | msgspec.UnsetType = msgspec.UNSET
     weight_only: str | msgspec.UnsetType = msgspec.UNSET
     weights: Literal["stored", "dummy"] | msgspec.UnsetType = msgspec.UNSET
-    memory: Literal["bind", "preferred", "interleave", "local"] | msgspec.UnsetType = msgspec.UNSET
+    memory: (
+        Literal["bind", "preferred", "interleave", "weighted-interleave", "local"]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+    memory_limit: str | msgspec.UnsetType = msgspec.UNSET
+    cpu_limit: Annotated[float, Meta(ge=0.01, le=4096)] | msgspec.UnsetType = msgspec.UNSET
+    oom_score_adj: Annotated[int, Meta(ge=-1000, le=1000)] | msgspec.UnsetType = msgspec.UNSET
+    core_dumps: bool | msgspec.UnsetType = msgspec.UNSET
     reserve_cores: Annotated[int, Meta(ge=0, le=4096)] | msgspec.UnsetType = msgspec.UNSET
     cores: Count | msgspec.UnsetType = msgspec.UNSET
     gpus: Count | msgspec.UnsetType = msgspec.UNSET
@@ -100,6 +108,14 @@ class Instance(Struct, frozen=True, kw_only=True):
     weights: str = "stored"
     """dummy: made-up numbers in the model's shape, to measure speed and fit before a download."""
     memory: str = "bind"
+    memory_limit: str | None = None
+    """Such as "24GiB": the kernel ends it where it would take more main memory. None: no limit."""
+    cpu_limit: float | None = None
+    """So many cores' worth of CPU time; None: all of its PUs."""
+    oom_score_adj: int | None = None
+    """Which process goes first when memory runs out, the highest; None: as launched by default."""
+    core_dumps: bool = False
+    """Whether a crash may write a core file, with all its memory and so with the model."""
     reserve_cores: int | None = None
     """None: as many as the driver asks for."""
     cores: int | None = None
@@ -125,10 +141,14 @@ class Instance(Struct, frozen=True, kw_only=True):
     python: str | None = None
     command: tuple[str, ...] = ()
     allow_degraded: bool = False
-    """Start unbound where the kernel refuses the memory policy; shown as not verified."""
+    """Start also where the kernel refuses the memory policy or a limit; shown as not verified."""
     trust_remote_code: bool = False
     ready_timeout_s: float | None = None
     stop_grace_s: float | None = None
+
+    @property
+    def limits(self) -> Limits:
+        return limits_of(self.memory_limit, self.cpu_limit)
 
 
 class Layout(Struct, frozen=True, kw_only=True):
@@ -312,6 +332,12 @@ def _check_instances(
                 f"cores = {instance.cores} says how many an auto or gpu slot gets, and the slot "
                 f"of {instance.name} is {instance.slot!r}",
                 f"Leave cores out, or choose them in the slot: {where}/core:0-{last}",
+            )
+        if instance.memory_limit is not None and not size_bytes(instance.memory_limit):
+            raise mistakes.at(
+                mistakes.said(position, "memory_limit"),
+                f"{instance.memory_limit!r} is not a size",
+                'Write a number with its unit, such as memory_limit = "24GiB" (MiB, GiB, TiB)',
             )
         if instance.engine == "command" and not instance.command:
             raise mistakes.at(

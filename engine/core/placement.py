@@ -22,7 +22,8 @@ The rules, in the order in which they are applied:
    taken first, and the distance is told. Their cores and memory come from their own NUMA node,
    with a share left for each free GPU beside them.
 10. Memory comes from the nodes of the cores; a node without memory borrows from the nearest.
-11. Weights and KV cache fit into those nodes or cards, where their size is known.
+11. Weights and KV cache fit into those nodes or cards, and into the instance's own memory limit,
+    where their size is known.
 12. Across NUMA nodes only when the slot says so, with the distance as a warning; nodes that are
     uneven are taken as they are, never divided by a number.
 13. A port that the file names is taken; the others keep theirs or get the lowest free one.
@@ -36,6 +37,7 @@ import msgspec
 from engine.core.cpuset import CpuSet
 from engine.core.errors import CannotPlace, SlotError
 from engine.core.layout import Instance, Layout
+from engine.core.limits import Limits
 from engine.core.placing.copies import copies_of
 from engine.core.placing.engine_traits import EngineTraits
 from engine.core.placing.held import Held
@@ -46,6 +48,7 @@ from engine.core.status import MemoryBinding
 from engine.core.topology import Machine
 
 _NO_PUS = CpuSet()
+_NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class Placement:
     reserved: CpuSet = _NO_PUS
     """PUs of the slot left to the API process and the kernel: among `pus` where the engine binds
     its computing threads itself, else outside."""
+    limits: Limits = _NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +149,19 @@ def place(
             gpus=seat.gpus,
             tensor_parallel=max(1, len(seat.gpus)),
             port=seat.port,
-            reasons=seat.reasons,
+            reasons=(*seat.reasons, *_limited(wish)),
             warnings=seat.warnings,
             reserved=seat.reserved,
+            limits=wish.limits,
         )
     for family in families:
         _tell_uneven(family, placed)
     placements = tuple(placed[name] for name in wishes if name in placed)
     return Plan(tuple(wishes.values()), placements, tuple(refusals))
+
+
+def _limited(wish: Instance) -> list[str]:
+    return [f"at most {' and '.join(wish.limits.words())}"] if wish.limits else []
 
 
 def _in_order(wishes: Iterable[Instance], table: Table, filling: Container[str]) -> list[Instance]:

@@ -3,7 +3,10 @@
 import os
 import re
 from dataclasses import dataclass
+from posixpath import dirname
 
+from engine.core.limits import shown_size
+from engine.host.limit_groups import memory_limit
 from engine.host.process import TICKS_PER_S
 from engine.host.root import HostRoot
 
@@ -28,26 +31,36 @@ class OomKills:
     """The file of the control group that has a counter; empty where there is none."""
     group: int | None
     machine: int | None
+    limit_bytes: int | None = None
+    """Of the group that has the counter; None where it has no limit of its own."""
 
 
 def oom_kills(root: HostRoot, pid: int) -> OomKills:
     """The counters that matter to a process, as they stand now."""
     counter = _counter_of(root, pid)
-    return OomKills(counter, _count(root, counter), _count(root, "proc/vmstat"))
+    limit = memory_limit(root, _folder(counter)) if counter else None
+    return OomKills(counter, _count(root, counter), _count(root, "proc/vmstat"), limit)
 
 
 def out_of_memory(root: HostRoot, pid: int, started_ticks: int, before: OomKills) -> str:
     """What the kernel tells of a process that has ended since; empty where nothing."""
+    of = f" of {shown_size(before.limit_bytes)}" if before.limit_bytes else ""
     if told := _from_log(root, pid, started_ticks / TICKS_PER_S):
-        return told
+        return f"{told}{of}" if told.endswith(_WORDS["CONSTRAINT_MEMCG"]) else told
     now = _count(root, before.counter)
     if before.group is not None and now is not None and now > before.group:
-        folder = os.path.dirname(before.counter)  # noqa: PTH120 - a name under the root
-        return f"the kernel ended a process in its control group (/{folder})"
+        limit = f", which was at its limit{of}" if of else ""
+        return (
+            f"the kernel ended a process in its control group (/{_folder(before.counter)}){limit}"
+        )
     now = _count(root, "proc/vmstat")
     if before.machine is not None and now is not None and now > before.machine:
         return "the kernel ended a process of this machine for it meanwhile"
     return ""
+
+
+def _folder(counter: str) -> str:
+    return dirname(counter)
 
 
 def _counter_of(root: HostRoot, pid: int) -> str:

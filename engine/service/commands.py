@@ -12,5 +12,5 @@ def command_line(one: Managed, machine: Machine, around: Surroundings) -> Comman
     at = one.at
     planned = order_of(at.wish, at.placement, machine, around, base=one.base)
     command, placement = planned.command, planned.placement
-    line = shell_line(command, placement.pus, placement.memory)
+    line = shell_line(command, placement.pus, placement.memory, placement.limits)
     return CommandLine(line, tuple(explain(command)))

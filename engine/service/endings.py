@@ -33,6 +33,7 @@ async def end_of(root: HostRoot, managed: Managed) -> End:
     """Its exit code, and why it ended: the cause where it is known, else its last line."""
     launched, kills = managed.launched, managed.oom_kills
     folder, mark, port = managed.folder, managed.mark, managed.at.placement.port
+    limited = managed.at.placement.limits.memory_bytes is not None
     code = await exit_code(root, managed)
 
     def read() -> tuple[str, str]:
@@ -44,7 +45,7 @@ async def end_of(root: HostRoot, managed: Managed) -> End:
 
     text, memory = await asyncio.to_thread(read)
     said = last_line(text)
-    cause = await asyncio.to_thread(cause_of, Ended(code, text, port, memory))
+    cause = await asyncio.to_thread(cause_of, Ended(code, text, port, memory, limited))
     if cause is None:
         return End(Exited(code, said))
     return End(Exited(code, cause.why, cause.do), said)

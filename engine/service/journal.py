@@ -23,6 +23,13 @@ class Running:
     placement: Placement
     group: str = ""
     """The folder of a control group of its own, where a move had to make one."""
+    limits: tuple[str, ...] = ()
+    """The folders of the control groups that limit it."""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """All that is to be taken away after it, the innermost first."""
+        return (self.group, *self.limits) if self.group else self.limits
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,21 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from engine.core.command import Command
 from engine.core.cpuset import CpuSet, NodeSet
 from engine.core.errors import LaunchError
+from engine.core.layout import Instance
+from engine.core.placement import Placement
 from engine.core.status import MemoryBinding
+from engine.host.cpuset_group import remove
+from engine.host.limit_groups import limits_in_force
 from engine.host.numa import memory_policy, policy_call, policy_named
 from engine.host.root import HostRoot
+from engine.service.limiting import Limiting, make_groups
 from engine.service.processes import FOLDER, MARK, SHIM_MARK, kill_start
 from engine.service.shim import MARK_BYTES
 
@@ -28,6 +33,8 @@ LOG_PIECE_BYTES = 8 << 20
 """Two pieces are kept, so a log holds 8 to 16 MiB."""
 OOM_SCORE = 300
 """An engine that runs out of memory should go before anything that watches it."""
+_SCORE_FILE = "/proc/self/oom_score_adj"
+_UNLIMITED = Limiting()
 
 INHERITED = frozenset(
     ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
@@ -48,6 +55,34 @@ class LaunchOrder:
     mark: str
     """Unique; put into its environment so that its processes can be found anywhere."""
     allow_degraded: bool
+    limiting: Limiting = _UNLIMITED
+    oom_score_adj: int | None = None
+    """None: higher than that of anything that watches it."""
+    core_dumps: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        wish: Instance,
+        placement: Placement,
+        command: Command,
+        folder: Path,
+        mark: str,
+        limiting: Limiting = _UNLIMITED,
+    ) -> Self:
+        """What a placed wish takes."""
+        return cls(
+            name=wish.name,
+            command=command,
+            pus=placement.pus,
+            memory=placement.memory,
+            folder=folder,
+            mark=mark,
+            allow_degraded=wish.allow_degraded,
+            limiting=limiting,
+            oom_score_adj=wish.oom_score_adj,
+            core_dumps=wish.core_dumps,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +94,9 @@ class Launched:
     shim_pid: int
     shim_ticks: int
     degraded: str
-    """What the kernel refused, in words; empty when all took."""
+    """The memory policy that the kernel refused, in words; empty when it took."""
+    unlimited: str = ""
+    """The limits that it does not have, in words; empty when it has all."""
 
 
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
@@ -106,6 +143,20 @@ class Launcher:
             order.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise _refused(order, error, f"cannot make {order.folder}") from None
+        root = HostRoot()
+        try:
+            try:
+                make_groups(root, order.limiting)
+            except OSError as error:
+                raise _refused(order, error, "its limits cannot be set") from None
+            launched = self._started(order, argv)
+        except LaunchError:
+            for folder in order.limiting.folders:
+                remove(root, folder)
+            raise
+        return replace(launched, unlimited=_unlimited(root, order, launched.pid))
+
+    def _started(self, order: LaunchOrder, argv: list[str]) -> Launched:
         try:
             packed = pack_order(order, argv)
             with self._connected() as connection:
@@ -163,12 +214,15 @@ def pack_order(order: LaunchOrder, argv: list[str]) -> bytes:
     can hold. Raises OSError."""
     environment = {**order.command.plain_env(), MARK: order.mark, FOLDER: str(order.folder)}
     settings = [f"{name}={value}" for name, value in environment.items()]
-    files = [("/proc/self/oom_score_adj", str(OOM_SCORE), "may")]
+    score = OOM_SCORE if order.oom_score_adj is None else order.oom_score_adj
+    lax = order.oom_score_adj is None or order.allow_degraded
+    files = [(_SCORE_FILE, str(score), "may" if lax else "must")]
+    files += [(f"/{folder}/cgroup.procs", "0", "must") for folder in order.limiting.folders]
     policy = ""
     if order.memory.policy != "local" or not _policy_is_untouched():
         policy = policy_call(order.memory.policy, NodeSet.parse(order.memory.nodes)).words()
     head = [str(order.folder), order.mark, str(LOG_PIECE_BYTES)]
-    head += [",".join(map(str, order.pus)), policy, ""]
+    head += [",".join(map(str, order.pus)), policy, "core" if order.core_dumps else ""]
     head += [str(len(files)), *(word for file in files for word in file), str(len(argv))]
     packed = b"\0".join(os.fsencode(word) for word in (*head, *argv, *settings, "end"))
     return b"%d\n%s" % (len(packed), packed)
@@ -213,6 +267,14 @@ class _Talk:
         return text.split(" ", 2) if text.startswith("error ") else text.split(" ")
 
     def _failure(self, line: list[str]) -> LaunchError:
+        if line[2].startswith(_SCORE_FILE):
+            return LaunchError(
+                what=f"Instance {self._order.name} was not started",
+                why=f"oom_score_adj = {self._order.oom_score_adj} was refused "
+                f"({os.strerror(int(line[1]))}): to lower it takes CAP_SYS_RESOURCE",
+                do=f"Write one that is not below slotdeck's own ({_own_score()}), or "
+                "allow_degraded = true",
+            )
         error = OSError(int(line[1]), line[2])
         return _refused(self._order, error, Path(self._order.command.argv[0]).name)
 
@@ -238,6 +300,8 @@ class _Talk:
             why = f"asked for {policy}:{nodes}, got {got}:{taken}"
         if not why:
             return ""
+        if code == errno.EINVAL and policy == "weighted-interleave" and not _has_weights():
+            why = "this kernel has no weighted interleave (Linux 6.9 is the first)"
         if order.allow_degraded:
             return f"memory {policy} on {nodes} was refused: {why}"
         if code == errno.EPERM:
@@ -249,7 +313,26 @@ class _Talk:
                 'seccomp=unconfined, or write memory = "local" or allow_degraded = true',
             )
         error = OSError(code or errno.EINVAL, why)
-        raise _refused(order, error, "the process could not be made")
+        raise _refused(order, error, f"memory = {policy!r} on NUMA node {nodes}")
+
+
+def _unlimited(root: HostRoot, order: LaunchOrder, pid: int) -> str:
+    """What it was to have and has not, read back."""
+    told = [order.limiting.refused] if order.limiting.refused else []
+    if order.limiting.groups and not limits_in_force(root, pid):
+        told.append("it is not in the control group of its limits")
+    score = root.text(f"proc/{pid}/oom_score_adj")
+    if order.oom_score_adj is not None and score not in (None, str(order.oom_score_adj)):
+        told.append(f"oom_score_adj = {order.oom_score_adj} was refused: it is {score}")
+    return "; ".join(told)
+
+
+def _has_weights() -> bool:
+    return bool(HostRoot().names("sys/kernel/mm/mempolicy/weighted_interleave"))
+
+
+def _own_score() -> str:
+    return HostRoot().text(_SCORE_FILE.lstrip("/")) or "0"
 
 
 def _policy_is_untouched() -> bool:

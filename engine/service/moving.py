@@ -54,7 +54,7 @@ async def _move(supervisor: Supervisor, managed: Managed, planned: Planned) -> N
                 await _bring_back(supervisor, managed, place, report)
             if not failed and managed.mark == mark and managed.running is not None:
                 managed.wish, managed.placement, managed.base = planned.wish, to, planned.base
-                managed.running = Running(planned.wish, to, managed.running.group)
+                managed.running = replace(managed.running, wish=planned.wish, placement=to)
     except Interrupted:
         return  # it ends; where it would have gone does not matter any more
     finally:

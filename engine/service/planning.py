@@ -92,7 +92,7 @@ def plan_json(plan: LayoutPlan, *, layout: str, explained: bool = False) -> dict
                 **to_builtins(one.placement),
                 "argv": list(shown_argv(one.command)),
                 "env": shown_env(one.command),
-                "shell": shell_line(one.command, one.placement.pus, one.placement.memory),
+                "shell": _shell(one),
                 "needs": to_builtins(one.needs),
                 **({"explained": to_builtins(explain(one.command))} if explained else {}),
             }
@@ -100,3 +100,8 @@ def plan_json(plan: LayoutPlan, *, layout: str, explained: bool = False) -> dict
         ],
         "refusals": to_builtins(plan.refusals),
     }
+
+
+def _shell(one: Planned) -> str:
+    at = one.placement
+    return shell_line(one.command, at.pus, at.memory, at.limits)

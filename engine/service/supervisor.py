@@ -41,6 +41,7 @@ from engine.service.follower import Follower
 from engine.service.journal import Running
 from engine.service.launcher import Launcher, LaunchOrder
 from engine.service.ledger import Ledger
+from engine.service.limiting import limiting_of
 from engine.service.managed import Managed
 from engine.service.orders import Surroundings, order_of
 from engine.service.processes import kill_leftovers, lives, signal_group
@@ -280,7 +281,8 @@ class Supervisor:
         managed.mark = uuid.uuid4().hex
         managed.launched, managed.verified, managed.started_at = None, None, _utc()
         managed.differences = ()
-        managed.running = Running(wish, placement)
+        limiting = limiting_of(self.root, wish, managed.mark)
+        managed.running = Running(wish, placement, limits=limiting.folders)
         self.save()
         if not await self._ledger.saved():
             raise LaunchError(
@@ -288,14 +290,8 @@ class Supervisor:
                 why="the journal cannot be written, so the engine could be lost",
                 do=f"Free some disk space for {self.paths.state} and start it again",
             )
-        order = LaunchOrder(
-            name=managed.name,
-            command=planned.command,
-            pus=placement.pus,
-            memory=placement.memory,
-            folder=managed.folder,
-            mark=managed.mark,
-            allow_degraded=wish.allow_degraded,
+        order = LaunchOrder.of(
+            wish, placement, planned.command, managed.folder, managed.mark, limiting
         )
         loop = asyncio.get_running_loop()
         managed.launched = await loop.run_in_executor(
@@ -322,7 +318,8 @@ class Supervisor:
 
     async def _probe(self, managed: Managed, mark: str) -> None:
         def told(note: str) -> None:
-            if managed.mark == mark and managed.note != note:
+            waits = managed.mark == mark and managed.life.state is State.STARTING
+            if waits and managed.note != note:
                 managed.note = note
                 self.changed.set()
 
@@ -335,7 +332,9 @@ class Supervisor:
         launched, mark = managed.launched, managed.mark
         if launched is None or managed.going is not None:
             return
-        asked = Asked(launched.pid, mark, managed.at.placement, launched.degraded)
+        asked = Asked(
+            launched.pid, mark, managed.at.placement, launched.degraded, launched.unlimited
+        )
         found = await asyncio.to_thread(differences, self.root, asked)
         if managed.mark != mark or managed.launched is None or managed.going is not None:
             return
@@ -358,8 +357,8 @@ class Supervisor:
     async def _sweep(self, managed: Managed) -> None:
         """Nothing of the instance may be left: no process, and nobody on its port."""
         killed, left = await sweep(self.root, managed.mark, managed.folder)
-        if managed.running is not None and managed.running.group:
-            remove(self.root, managed.running.group)
+        for folder in managed.running.groups if managed.running else ():
+            remove(self.root, folder)
         if killed:
             many = "1 process" if killed == 1 else f"{killed} processes"
             self.tell(f"{managed.name}: ended {many} that it left behind")

@@ -8,6 +8,7 @@
    pages lie wherever they were first read.
 5. A process has each GPU's render node open, and none keeps much memory of another GPU.
 6. A process of its own listens on its port.
+7. Its limits are in force.
 
 What the kernel does not let us see is no difference, but for the policy: that must be seen.
 """
@@ -19,9 +20,11 @@ from dataclasses import dataclass
 from engine.control import Difference
 from engine.core.cpuset import CpuSet, NodeSet
 from engine.core.placement import Placement
+from engine.core.placing.memory_room import STRICT
 from engine.core.strangers import GPU_BYTES
 from engine.core.topology import Machine
 from engine.host.gpu_holders import HeldGpu, held_gpus
+from engine.host.limit_groups import limits_in_force, same_cores, same_memory
 from engine.host.machine import read_machine
 from engine.host.numa import process_policy
 from engine.host.pages import Residency, residency
@@ -53,7 +56,9 @@ class Asked:
     mark: str
     placement: Placement
     degraded: str = ""
-    """What the kernel refused when it was started, in words."""
+    """The memory policy that the kernel refused when it was started, in words."""
+    unlimited: str = ""
+    """The limits that it was started without, in words."""
 
     @property
     def nodes(self) -> NodeSet:
@@ -75,6 +80,7 @@ def differences(root: HostRoot, asked: Asked) -> tuple[Difference, ...]:
     return (
         *_threads(root, asked, processes, repair),
         *_policies(root, asked, processes),
+        *_limits(root, asked),
         *_pages(root, machine, asked, processes, repair),
         *_files(root, machine, asked, processes),
     )
@@ -133,6 +139,25 @@ def _policies(root: HostRoot, asked: Asked, processes: Sequence[int]) -> Iterato
         yield Difference("memory policy", wanted, text, "Look as the user who runs it, or as root")
 
 
+def _limits(root: HostRoot, asked: Asked) -> Iterator[Difference]:
+    limits = asked.placement.limits
+    words = " and ".join(limits.words())
+    if asked.unlimited:
+        do = "Make that possible and start it again, or leave the limit out"
+        yield Difference("limits", words or "as the layout says", asked.unlimited, do)
+        return
+    if not limits or read_stat(root, asked.pid) is None:
+        return
+    got = limits_in_force(root, asked.pid)
+    memory, cores = limits.memory_bytes, limits.cpu_cores
+    memory_differs = memory is not None and not same_memory(got.memory_bytes, memory)
+    cores_differ = cores is not None and not same_cores(got.cpu_cores, cores)
+    if memory_differs or cores_differ:
+        found = " and ".join(got.words()) or "no limit is in force"
+        do = "Somebody has changed its control groups: start it again"
+        yield Difference("limits", words, found, do)
+
+
 def same_policy(got: str, policy: str, nodes: NodeSet) -> bool:
     """Whether numa_maps' word for a policy is the one asked for.
 
@@ -153,7 +178,7 @@ def _pages(
     if not nodes or everywhere <= nodes:
         return
     chance = random.Random(0)  # the same question gets the same answer
-    strict = asked.placement.memory.policy in ("bind", "interleave")
+    strict = asked.placement.memory.policy in STRICT
     where = f"NUMA node {nodes}"
     own = _together(root, processes, "own", chance)
     if own.away_from(nodes) > (_SEEN if strict else _MOST):

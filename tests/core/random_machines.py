@@ -218,7 +218,11 @@ def wishes(draw: st.DrawFn, name: str) -> Instance:
         core_kind=draw(st.sampled_from([None, None, "performance", "efficiency", "any"])),
         smt=draw(st.booleans()),
         port=draw(st.none() | st.sampled_from([8001, 8002, 9500, 65535])),
-        memory=draw(st.sampled_from(["bind", "bind", "preferred", "interleave", "local"])),
+        memory=draw(
+            st.sampled_from(
+                ["bind", "bind", "preferred", "interleave", "weighted-interleave", "local"]
+            )
+        ),
         reserve_cores=draw(st.none() | st.integers(0, 3)),
     )
 

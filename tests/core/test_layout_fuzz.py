@@ -104,10 +104,13 @@ LIKELY: dict[str, Callable[[random.Random], str]] = {
     "command": lambda rng: '["server", "--port", "{port}"]',
     "profile": lambda rng: '["KMP_BLOCKTIME=1"]',
     "dtype": lambda rng: '"bfloat16"',
-    "memory": lambda rng: f'"{rng.choice(["bind", "preferred", "interleave", "local"])}"',
+    "memory": lambda rng: f'"{rng.choice(MEMORY)}"',
+    "memory_limit": lambda rng: f'"{rng.randrange(40)}{rng.choice(["MiB", "GiB", "GB", ""])}"',
 }
-FLAGS = ("smt", "allow_degraded", "trust_remote_code")
+MEMORY = ("bind", "preferred", "interleave", "weighted-interleave", "local")
+FLAGS = ("smt", "core_dumps", "allow_degraded", "trust_remote_code")
 COUNTED = ("port", "count", "cores", "gpus", "reserve_cores", "ready_timeout_s", "stop_grace_s")
+COUNTED += ("cpu_limit", "oom_score_adj")
 
 
 def likely(rng: random.Random, key: str) -> str:
@@ -344,10 +347,10 @@ WRONG = {
 }
 RIGHT = {
     "text": ("model", "host", "python"),
-    "true or false": ("smt", "allow_degraded", "trust_remote_code"),
-    "a number": ("ready_timeout_s", "stop_grace_s"),
+    "true or false": ("smt", "allow_degraded", "trust_remote_code", "core_dumps"),
+    "a number": ("ready_timeout_s", "stop_grace_s", "cpu_limit"),
     "a whole number": ("packages", "numa_nodes"),
-    "a negative number": ("packages", "numa_nodes"),
+    "a negative number": ("packages", "numa_nodes", "oom_score_adj"),
 }
 """Keys for which that is right, as far as the layout alone can tell."""
 
@@ -417,7 +420,11 @@ def instances(draw: st.DrawFn, name: str) -> Instance:
         dtype=draw(st.sampled_from(["auto", "float16", "bfloat16"])),
         weight_only=draw(texts),
         weights=draw(st.sampled_from(["stored", "dummy"])),
-        memory=draw(st.sampled_from(["bind", "preferred", "interleave", "local"])),
+        memory=draw(st.sampled_from(MEMORY)),
+        memory_limit=draw(st.sampled_from([None, "24GiB", "1.5 TiB", "512MiB"])),
+        cpu_limit=draw(st.none() | st.floats(0.01, 4096)),
+        oom_score_adj=draw(st.none() | st.integers(-1000, 1000)),
+        core_dumps=draw(st.booleans()),
         reserve_cores=draw(st.none() | st.integers(0, 4096)),
         cores=cores,
         gpus=gpus,

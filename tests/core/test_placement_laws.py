@@ -505,6 +505,7 @@ def test_a_shell_line_says_the_same_cpu_set(machine: Machine, layout: Layout) ->
         assert words[:2] == ["numactl", "-C"]
         assert CpuSet.parse(words[2]) == at.pus
         memory = {"-m": "bind", "-p": "preferred", "-i": "interleave", "-l": "local"}
+        memory["-w"] = "weighted-interleave"
         assert memory[words[3]] == at.memory.policy
         rest = words[4:]
         if at.memory.policy != "local":

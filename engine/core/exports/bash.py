@@ -2,15 +2,14 @@
 
 from shlex import quote
 
+from engine.core.command import numactl_words
 from engine.core.exports.common import (
-    OOM_SCORE,
     RESTARTS,
     Export,
     Exported,
     Word,
     commented,
     flag_groups,
-    numactl_words,
 )
 
 _HEAD = """
@@ -33,6 +32,17 @@ if ! command -v numactl >/dev/null; then
 fi
 """
 
+_LIMITS = """
+# Memory and CPU time are limited by control groups, which systemd makes.
+scope=(systemd-run --scope --quiet)
+((EUID == 0)) || scope=(systemd-run --user --scope --quiet)
+limits=true
+if ! "${scope[@]}" true 2>/dev/null; then
+  limits=false
+  echo "systemd-run makes no control groups here: memory and CPU time are not limited" >&2
+fi
+"""
+
 _LOOP = """
 pids=()
 since=()
@@ -42,7 +52,8 @@ start() { # instance, seconds to wait before
   set -m # a process group of its own: stopping reaches its children too
   (
     sleep "$2"
-    echo OOM_SCORE 2>/dev/null >/proc/self/oom_score_adj || true
+    echo "${oom[$1]}" 2>/dev/null >/proc/self/oom_score_adj || true
+    ulimit -S -c "${core[$1]}"
     "run_$1"
   ) </dev/null >>"$logs/${names[$1]}.log" 2>&1 &
   set +m
@@ -110,7 +121,7 @@ while ((${#pids[@]} > 0)); do
     kill -0 "${pids[i]}" 2>/dev/null || ended "$i"
   done
 done
-""".replace("RESTARTS", str(RESTARTS)).replace("OOM_SCORE", str(OOM_SCORE))
+""".replace("RESTARTS", str(RESTARTS))
 
 
 def bash_script(export: Export) -> str:
@@ -133,6 +144,12 @@ def bash_script(export: Export) -> str:
         for secret, names in needs.items()
     ]
     parts.append(_START)
+    limited = [one for one in export.instances if one.placement.limits]
+    if limited:
+        parts.append(_LIMITS)
+    if strict := [one.name for one in limited if not one.wish.allow_degraded]:
+        said = f"not started: {', '.join(strict)} must be limited"
+        parts.append(f"$limits || {{ echo {quote(said)} >&2; exit 1; }}\n")
     parts += [_function(index, one) for index, one in enumerate(export.instances)]
     tenths = [-(-one.stop_grace_ms // 100) for one in export.instances]
     parts.append(
@@ -140,6 +157,8 @@ def bash_script(export: Export) -> str:
         f"restart=({' '.join(quote(one.wish.restart) for one in export.instances)})\n"
         f"# Tenths of a second between the request to stop and the kill.\n"
         f"grace=({' '.join(map(str, tenths))})\n"
+        f"oom=({' '.join(str(one.oom_score) for one in export.instances)})\n"
+        f"core=({' '.join('hard' if one.wish.core_dumps else '0' for one in export.instances)})\n"
         f"longest={max(tenths, default=0)}\n"
     )
     return "".join(parts) + _LOOP
@@ -159,6 +178,9 @@ def _function(index: int, one: Exported) -> str:
         f"  local pin=(numactl -C {at.pus} {memory})",
         f"  {can} || pin=(taskset -c {at.pus})",
     ]
+    if at.limits:
+        own = " ".join(f"-p {each}" for each in at.limits.properties())
+        lines.append(f'  ! $limits || pin=("${{scope[@]}}" {own} -- "${{pin[@]}}")')
     plain = [f"{name}={quote(word.text)}" for name, word in one.env.items() if not word.secret]
     words = [_written(word) for word in one.argv]
     # env(1) would take a program of such a name for a variable.

@@ -8,14 +8,12 @@ from engine.core.command import LAYOUT, SHELL, Command, is_secret, shown_argv
 from engine.core.cpuset import CpuSet
 from engine.core.layout import Instance
 from engine.core.placement import Placement
-from engine.core.status import MemoryBinding
 from engine.core.topology import Machine
 
 OOM_SCORE = 300
-"""As slotdeck starts engines: they go before anything that watches them."""
+"""As slotdeck starts engines where the layout says nothing: they go before what watches them."""
 RESTARTS = 5
 """In a row, before an instance counts as failed."""
-_NUMACTL = {"bind": "-m", "preferred": "-p", "interleave": "-i"}
 _MASK = "ZE_AFFINITY_MASK"
 _REDACTED = "(redacted)"
 
@@ -75,6 +73,10 @@ class Exported:
         if not mask or not all(index.isdecimal() for index in mask):
             return self.env
         return {**self.env, _MASK: Word(",".join(map(str, range(len(mask)))))}
+
+    @property
+    def oom_score(self) -> int:
+        return OOM_SCORE if self.wish.oom_score_adj is None else self.wish.oom_score_adj
 
     @property
     def stop_grace_ms(self) -> int:
@@ -148,13 +150,6 @@ def machine_words(machine: Machine) -> str:
 def one_line(text: str) -> str:
     """For a comment: nothing in it can end the line or turn its direction."""
     return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
-
-
-def numactl_words(memory: MemoryBinding) -> list[str]:
-    """numactl's flags for a memory policy."""
-    if memory.policy in _NUMACTL:
-        return [_NUMACTL[memory.policy], memory.nodes]
-    return ["-l"]
 
 
 def seconds(milliseconds: int) -> str:

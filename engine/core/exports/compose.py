@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from re import sub
 
+from engine.core.command import numactl_words
 from engine.core.exports.common import (
-    OOM_SCORE,
     RESTARTS,
     Export,
     Exported,
     Word,
     commented,
-    numactl_words,
     seconds,
 )
 
@@ -100,11 +99,17 @@ def _service(one: Exported) -> Mapping[str, Yaml]:
         service["group_add"] = [
             _Raw(f"${{RENDER_GID:?the group that may use the GPUs: stat -c %g {first}}}")
         ]
+    limits = at.limits
+    if limits.memory_bytes is not None:
+        # The same for both: nothing of it is swapped.
+        service |= {"mem_limit": limits.memory_bytes, "memswap_limit": limits.memory_bytes}
+    if limits.cpu_cores is not None:
+        service["cpus"] = f"{limits.cpu_cores:.8g}"
     service |= {
         # Ranks of one engine exchange tensors here.
         "shm_size": f"{max(1, at.tensor_parallel)}gb",
-        "ulimits": {"memlock": -1},
-        "oom_score_adj": OOM_SCORE,
+        "ulimits": {"memlock": -1, "core": -1 if one.wish.core_dumps else 0},
+        "oom_score_adj": one.oom_score,
         # The first process of a container ignores SIGTERM unless it handles it.
         "init": True,
         "stop_grace_period": seconds(one.stop_grace_ms),

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from re import Match, fullmatch, sub
 
+from engine.core.command import numactl_words
 from engine.core.exports.common import (
-    OOM_SCORE,
     RESTARTS,
     Export,
     Exported,
@@ -13,10 +13,12 @@ from engine.core.exports.common import (
     flag_groups,
     seconds,
 )
+from engine.core.status import MemoryBinding
 
 TARGET = "slotdeck.target"
 _RESTART = {"never": "no", "on-failure": "on-failure", "always": "always"}
 _RESTART_S = 5
+_WEIGHTED = "weighted-interleave"
 _FORGIVEN_AFTER_S = 600
 
 
@@ -93,9 +95,10 @@ def _service(export: Export, one: Exported, account: str) -> str:
     lines += ["ExecStart=" + " \\\n  ".join(_command(one)), ""]
     lines += [
         f"CPUAffinity={one.placement.pus}",
-        f"NUMAPolicy={memory.policy}",
-        *([f"NUMAMask={memory.nodes}"] if memory.nodes else []),
-        f"OOMScoreAdjust={OOM_SCORE}",
+        *_policy(memory),
+        *one.placement.limits.properties(),
+        f"OOMScoreAdjust={one.oom_score}",
+        f"LimitCORE={'infinity' if one.wish.core_dumps else 0}",
         "LimitMEMLOCK=infinity",
         *_devices(one),
         "NoNewPrivileges=yes",
@@ -108,6 +111,15 @@ def _service(export: Export, one: Exported, account: str) -> str:
         f"RestartSec={_RESTART_S}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _policy(memory: MemoryBinding) -> list[str]:
+    if memory.policy == _WEIGHTED:
+        return commented(["systemd has no word for weighted interleave: numactl sets it."])
+    return [
+        f"NUMAPolicy={memory.policy}",
+        *([f"NUMAMask={memory.nodes}"] if memory.nodes else []),
+    ]
 
 
 def _environment(one: Exported) -> list[str]:
@@ -132,18 +144,21 @@ def _environment(one: Exported) -> list[str]:
 
 
 def _command(one: Exported) -> list[str]:
-    program = one.argv[0].text
+    argv, memory = one.argv, one.placement.memory
+    if memory.policy == _WEIGHTED:
+        argv = (*map(Word, ("/usr/bin/numactl", *numactl_words(memory), "--")), *argv)
+    program = argv[0].text
     # systemd takes neither quotes, `$` nor control characters in a program's name, and looks
     # bare names up in a path of its own.
     direct = fullmatch(r"[/A-Za-z0-9][^\x00-\x1f\x7f\"'\\$]*", program) and (
         "/" in program or "PATH" not in one.env
     )
     if direct:
-        words = [quoted(program), *(_argument(word) for word in one.argv[1:])]
-        return flag_groups(words, one.argv)
+        words = [quoted(program), *(_argument(word) for word in argv[1:])]
+        return flag_groups(words, argv)
     through = [Word("/bin/sh"), Word("-c"), Word('exec "$@"'), Word("sh")]
-    words = [_argument(word) for word in (*through, *one.argv)]
-    return [" ".join(words[:4]), *flag_groups(words[4:], one.argv)]
+    words = [_argument(word) for word in (*through, *argv)]
+    return [" ".join(words[:4]), *flag_groups(words[4:], argv)]
 
 
 def _argument(word: Word) -> str:

@@ -10,7 +10,7 @@ from engine.core.placing.core_choice import counted, preferred
 from engine.core.placing.engine_traits import EngineTraits
 from engine.core.placing.gpu_groups import GpuGuest, group_all
 from engine.core.placing.memory_nodes import usable_memory
-from engine.core.placing.memory_room import MemoryRoom, gib
+from engine.core.placing.memory_room import STRICT, MemoryRoom, gib
 from engine.core.placing.packing import Guest, Room, seat_all
 from engine.core.placing.shares import divided, free_cores, home
 from engine.core.topology import Core, Gpu, Machine
@@ -195,7 +195,7 @@ def _seat(
     guests = [
         Guest(
             wish.cores,
-            room.at_least(wish) if wish.memory in ("bind", "interleave") else 0,
+            room.at_least(wish) if wish.memory in STRICT else 0,
             wish.strategy,
         )
         for wish in wishes

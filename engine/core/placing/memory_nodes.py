@@ -59,6 +59,7 @@ def memory_of(
         chosen = NodeSet([max(chosen, key=lambda node: (_cores_on(cores, node), -node))])
         whose = "the node of most of its cores"
     words = {"bind": "bound to", "preferred": "preferred from", "interleave": "interleaved over"}
+    words["weighted-interleave"] = "interleaved by the kernel's weights over"
     reasons.append(f"memory {words[policy]} NUMA node {chosen}, {whose}")
     return MemoryBinding(policy, str(chosen))
 

@@ -12,6 +12,8 @@ from engine.core.status import MemoryBinding
 from engine.core.topology import Gpu, Machine
 
 _GIB = 1 << 30
+STRICT = ("bind", "interleave", "weighted-interleave")
+"""Policies with which memory comes from no other nodes."""
 
 
 class Sizes(Protocol):
@@ -60,6 +62,7 @@ class MemoryRoom:
         """Count a CPU instance's memory on its nodes. Raises CannotPlace where it is too much."""
         nodes = NodeSet.parse(memory.nodes)
         wanted = self.at_least(wish)
+        self._keep_limit(wish, wanted)
         if not wanted or not nodes or any(node not in self._left for node in nodes):
             return
         have = sum(self._left[node] for node in nodes)
@@ -67,7 +70,7 @@ class MemoryRoom:
         if even:
             have = min(self._left[node] for node in nodes) * len(nodes)
         where = f"NUMA node{'s' if len(nodes) > 1 else ''} {nodes}"
-        if wanted > have and memory.policy in ("bind", "interleave"):
+        if wanted > have and memory.policy in STRICT:
             raise self._too_small(wish, 1, wanted, max(0, have), f"{where} {_has(nodes)}", 1)
         if wanted > have:
             warnings.append(
@@ -87,6 +90,12 @@ class MemoryRoom:
             self._left[node] -= share
             self._now[node] = self._now.get(node, self._left[node] + share) - share
             wanted -= 0 if even else share
+
+    def _keep_limit(self, wish: Instance, wanted: int) -> None:
+        """Raises CannotPlace where the wish's own limit is too low for it."""
+        most = wish.limits.memory_bytes
+        if most is not None and wanted > most:
+            raise self._too_small(wish, 1, wanted, most, "its memory_limit is", 1)
 
     def check_gpus(
         self, wish: Instance, gpus: Sequence[Gpu], share: float, reasons: list[str]

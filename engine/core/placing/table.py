@@ -118,6 +118,10 @@ class Table:
         if not traits.binds_threads:
             pus, cores = kept, tuple(own)
         warn_of_mixture(cores, warnings)
+        if wish.cpu_limit is not None and wish.cpu_limit >= len(pus):
+            warnings.append(
+                f"cpu_limit = {wish.cpu_limit:g} limits nothing: it has {len(pus)} PUs"
+            )
         memory = memory_of(self._machine, wish.memory, cores, reasons, warnings)
         port = self._ports.choose(wish)
         if not gpus:
