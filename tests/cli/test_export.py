@@ -218,6 +218,10 @@ def can_bind_memory() -> bool:
     )
 
 
+def limits_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/limits").read_text()
+
+
 def two_pus() -> tuple[int, int]:
     usable = sorted(os.sched_getaffinity(0))
     return usable[0], usable[-1]
@@ -239,7 +243,14 @@ def test_the_script_starts_pinned_engines_and_ctrl_c_stops_them_all(
     path = layout(
         home,
         {"name": "a", "slot": f"pu:{last}", "port": ports[0], "flags": flags, "env": env},
-        {"name": "b", "slot": f"pu:{first}", "port": ports[1], "memory": "local"},
+        {
+            "name": "b",
+            "slot": f"pu:{first}",
+            "port": ports[1],
+            "memory": "local",
+            "oom_score_adj": 500,
+            "core_dumps": True,
+        },
     )
     script = start(path)
     eventually(lambda: all(map(is_up, ports)), within_s=15)
@@ -249,6 +260,10 @@ def test_the_script_starts_pinned_engines_and_ctrl_c_stops_them_all(
     assert process_policy(HostRoot(), b) in ("default", "local")
     assert f"TRICKY={TRICKY}".encode() in Path(f"/proc/{a}/environ").read_bytes().split(b"\0")
     assert Path(f"/proc/{a}/oom_score_adj").read_text() == "300\n"
+    assert Path(f"/proc/{b}/oom_score_adj").read_text() == "500\n"
+    cores = [re.findall(r"core file size\s+(\S+)\s+(\S+)", limits_of(pid))[0] for pid in (a, b)]
+    assert cores[0][0] == "0"
+    assert cores[1][0] == cores[1][1]
     assert "fake engine, pid" in (script.logs / "a.log").read_text()
     children = [int(pid) for pid in Path(f"/proc/{a}/task/{a}/children").read_text().split()]
     assert children

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -67,9 +68,16 @@ def subject(
     restart: str = "on-failure",
     health: str = "/health",
     reasons: tuple[str, ...] = ("it is free",),
+    more: dict[str, Any] | None = None,
 ) -> Subject:
     wish = Instance(
-        name=name, engine="command", model=model, slot="numa:0", host=host, restart=restart
+        name=name,
+        engine="command",
+        model=model,
+        slot="numa:0",
+        host=host,
+        restart=restart,
+        **(more or {}),
     )
     placement = Placement(
         instance=name,
@@ -81,6 +89,7 @@ def subject(
         tensor_parallel=max(1, len(gpus)),
         port=port,
         reasons=reasons,
+        limits=wish.limits,
     )
     return Subject(wish, placement, Command(argv, env or {}), model, health, grace_s)
 
@@ -246,6 +255,7 @@ def test_the_words_of_the_script_can_be_split_by_shlex(name: str, argv: list[str
         (("preferred", "1"), ["-p", "1"]),
         (("interleave", "0,2"), ["-i", "0,2"]),
         (("local", ""), ["-l"]),
+        (("weighted-interleave", "0-1"), ["-w", "0-1"]),
     ],
 )
 def test_every_memory_policy_has_its_words(
@@ -257,8 +267,12 @@ def test_every_memory_policy_has_its_words(
         *("env", "--", "server", "--port", "8001"),
     ]
     unit = systemd_units(made)["slotdeck-a.service"]
-    assert f"NUMAPolicy={memory[0]}\n" in unit
-    assert (f"NUMAMask={memory[1]}\n" in unit) == bool(memory[1])
+    if memory[0] == "weighted-interleave":  # of which systemd does not know
+        assert 'ExecStart="/usr/bin/numactl" \\\n  "-w" "0-1" \\\n  "--" "server"' in unit
+        assert "NUMAPolicy" not in unit
+    else:
+        assert f"NUMAPolicy={memory[0]}\n" in unit
+        assert (f"NUMAMask={memory[1]}\n" in unit) == bool(memory[1])
     assert "CPUAffinity=0-1,7\n" in unit
     assert ('"numactl"' in compose_file(made)) == (memory[0] != "local")
 
@@ -363,6 +377,65 @@ def test_grace_restart_devices_and_account() -> None:
     assert "\ngrace=(1 25 10000000)\n" in bash_script(made)
 
 
+LIMITED = {
+    "memory_limit": "24GiB",
+    "cpu_limit": 2.5,
+    "oom_score_adj": 500,
+    "core_dumps": True,
+}
+
+
+def test_limits_stand_in_every_form(tmp_path: Path) -> None:
+    made = export(subject(more=LIMITED), subject("b"))
+    unit, other = (systemd_units(made)[f"slotdeck-{name}.service"] for name in "ab")
+    for line in ("MemoryMax=25769803776", "MemorySwapMax=0", "CPUQuota=250%"):
+        assert f"{line}\n" in unit
+        assert line.partition("=")[0] not in other
+    assert "OOMScoreAdjust=500\n" in unit
+    assert "LimitCORE=infinity\n" in unit
+    assert "OOMScoreAdjust=300\n" in other
+    assert "LimitCORE=0\n" in other
+    compose = compose_file(made)
+    assert compose.count("    mem_limit: 25769803776\n    memswap_limit: 25769803776\n") == 1
+    assert compose.count('    cpus: "2.5"\n') == 1
+    assert re.findall(r"oom_score_adj: (\d+)", compose) == ["500", "300"]
+    assert re.findall(r"core: (\S+)", compose) == ["-1", "0"]
+    script = bash_script(made)
+    assert "\noom=(500 300)\ncore=(hard 0)\n" in script
+
+
+def scripts_of_limits(tmp_path: Path, *, works: bool) -> str:
+    """A PATH with a systemd-run that prints its words, or fails, and such a numactl."""
+    printing = '#!/bin/sh\n[ "$*" = "--scope --quiet true" ] && exit\n'
+    printing += '[ "$*" = "--user --scope --quiet true" ] && exit\nprintf "%s\\0" "$@"\n'
+    for name, text in (
+        ("systemd-run", printing if works else "#!/bin/sh\nexit 1\n"),
+        ("numactl", '#!/bin/sh\nprintf "%s\\0" "$@"\n'),
+    ):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    return f"{tmp_path}:/usr/bin:/bin"
+
+
+def test_a_script_limits_by_systemd_or_starts_nothing(tmp_path: Path) -> None:
+    strict = bash_script(export(subject(more=LIMITED), subject("b")))
+    lax = bash_script(export(subject(more={**LIMITED, "allow_degraded": True})))
+    path = scripts_of_limits(tmp_path, works=True)
+    words = run_parts(strict, 0, str(tmp_path / "logs"), path)
+    rest = ["numactl", "-C", "0-3", "-m", "0", "env", "--", "server", "--port", "8001"]
+    assert [word for word in words if word != "--user"] == [
+        *("--scope", "--quiet", "-p", "MemoryMax=25769803776", "-p", "MemorySwapMax=0"),
+        *("-p", "CPUQuota=250%", "--", *rest),
+    ]
+    assert run_parts(strict, 1, str(tmp_path / "logs"), path) == rest[1:]
+    path = scripts_of_limits(tmp_path, works=False)
+    words = run_parts(lax, 0, str(tmp_path / "logs"), path)
+    assert words[3:] == rest[1:], "after numactl was asked whether it can"
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        run_parts(strict, 1, str(tmp_path / "logs"), path)
+    assert failed.value.stderr.decode().splitlines()[-1] == "not started: a must be limited"
+
+
 def test_a_quoted_word_is_one_line() -> None:
     assert quoted('a"\\\n%$\u2028') == r'"a\"\\\x0a%%$\xe2\x80\xa8"'
 
@@ -372,7 +445,7 @@ def test_a_quoted_word_is_one_line() -> None:
 KEYS = {
     *("image", "entrypoint", "command", "environment", "cpuset", "ports", "cap_add", "volumes"),
     *("devices", "group_add", "shm_size", "ulimits", "oom_score_adj", "init", "restart"),
-    "stop_grace_period",
+    *("stop_grace_period", "mem_limit", "memswap_limit", "cpus"),
 }
 
 
