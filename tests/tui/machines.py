@@ -39,7 +39,7 @@ def made(
             "56a0",
             "Arc A770",
             "xe",
-            index % (packages * nodes),
+            index if gpus <= packages * nodes else index * packages * nodes // gpus,
             16 * GIB,
             16 * GIB,
             1 << 40,
@@ -47,6 +47,13 @@ def made(
             16,
             f"card{index}",
             f"renderD{128 + index}",
+            pci_path=(
+                f"0000:{index // 2:02x}:01.0",
+                f"0000:{index + 20:02x}:00.0"
+                if index >= gpus // 2
+                else f"0000:{index // 2 + 20:02x}:00.0",
+                f"0000:{index + 3:02x}:00.0",
+            ),
         )
         for index in range(gpus)
     )
@@ -68,6 +75,8 @@ def made(
 SMALL = made(1, 1, 2, memory=8 * GIB)
 SERVER = made(2, 2, 8, smt=2, gpus=2)
 HUGE = made(8, 1, 128, smt=2, memory=1024 * GIB)
+LARGEST = made(8, 1, 128, smt=2, gpus=16, memory=1024 * GIB)
+"""As large as it gets: 2,048 PUs and 16 GPUs, of which half share a switch in pairs."""
 
 
 def odd() -> Machine:

@@ -84,7 +84,7 @@ def test_the_small_machine_reads_like_this() -> None:
     plan = map_plan(SMALL, 60, 8)
     assert text_of(plan, view_of(SMALL), SMALL) == [
         "package 0 · 2 cores · PUs 0-1                               ",
-        "╭─ NUMA 0 ─────────────── ▰▰▰▱▱▱▱▱ 5.0 GiB free of 8.0 GiB ╮",
+        "╭─ NUMA 0 ─────────────── ▅▅▅▁▁▁▁▁ 5.0 GiB free of 8.0 GiB ╮",
         "│ c core 0 ────────────   0 % · core 1 ━━━━────────  37 %  │",
         "╰──────────────────────────────────────────────────────────╯",
     ]

@@ -22,7 +22,7 @@ def test_keys_quit_and_the_last_words() -> None:
     with Terminal(PANEL) as terminal:
         terminal.until(FIRST)
         terminal.write(b"?")
-        terminal.until("Close the panel; engines keep running")
+        terminal.until("Start the selected instance again where it was")
         terminal.until("up/down scroll")
         terminal.write(b"\x1b")
         terminal.until(lambda: "up/down scroll" not in terminal.text)

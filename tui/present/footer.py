@@ -28,8 +28,10 @@ def footer_line(
     if carrying:
         hints = (
             ("arrows", "choose a slot"),
-            ("enter", "ask for the plan"),
-            ("esc", "put it back"),
+            ("[ ]", "cores"),
+            ("+ -", "zoom"),
+            ("enter", "plan"),
+            ("esc", "put back"),
         )
         spans = [Span(" ")]
         for key, words in hints:

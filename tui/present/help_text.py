@@ -13,12 +13,15 @@ AROUND = (
     ("tab", "next pane: map, instances, log"),
     ("arrows", "move the cursor in the focused pane"),
     ("enter", "on a slot: select the instance that holds it"),
+    ("[ ]", "while something is carried: fewer or more cores"),
     ("esc", "put back, close, cancel"),
     ("ctrl+p", "all actions by name"),
     ("ctrl+q", "close at once"),
 )
 MOUSE = (
     "Drag an instance from the table or the map onto a slot: you get a plan to confirm.",
+    "Drag an end of the selected one: more or fewer cores. What is marked goes together.",
+    "Two clicks on a place go nearer, one on the title's words goes back; ctrl+wheel as well.",
     "Shift+drag selects text in your own terminal; M gives it the mouse altogether.",
     "The log selects by dragging, ctrl+c copies that (where the terminal allows OSC 52).",
 )
@@ -68,6 +71,8 @@ def help_lines(
         ("a", "owner:0", "a letter is the instance that holds the PU"),
         (glyphs.several, "several", "held by more than one"),
         (glyphs.free, "faint", "held by none"),
+        (glyphs.taken, "taken", "taken by a program that is not ours; the cursor names it"),
+        (glyphs.ends, "owner:0", "the ends of the selected instance: drag them, or press c"),
         (glyphs.barred, "barred", "barred: outside our cpuset or affinity"),
         (glyphs.unknown, "faint", "not known; the reason is below the table"),
     ):

@@ -90,7 +90,7 @@ def _owner(scene: Scene, core: int, pus: list[int]) -> Span:
     for pu in pus:
         for badge in scene.owners.get(pu, ()):
             holders[badge] = None
-    if len(holders) > 1:
+    if len(holders) > 1 or (holders and any(pu in scene.taken for pu in pus)):
         return Span(scene.glyphs.several, "several")
     if holders:
         badge = next(iter(holders))

@@ -27,6 +27,13 @@ def memory_gauge(scene: Scene, block: Block, width: int) -> list[Span]:
     return gauge(scene, 1 - status.free_bytes / node.memory_bytes, width)
 
 
+def free_text(scene: Scene, block: Block) -> str:
+    """`5.0 GiB free`; nothing where that is not known."""
+    status = scene.nodes.get(block.node) if block.node is not None else None
+    known = status is not None and status.free_bytes is not None
+    return f"{memory(status.free_bytes)} free" if status and known else ""
+
+
 def gauge(scene: Scene, share: float, width: int) -> list[Span]:
     """A bar in two marks, warning when it is nearly full."""
     lit = round(min(1.0, max(0.0, share)) * width)
@@ -38,7 +45,7 @@ def gauge(scene: Scene, share: float, width: int) -> list[Span]:
 
 
 def gpu_row(scene: Scene, block: Block, at: int, width: int) -> list[Span]:
-    """`┌a gpu 0 · Arc B580 · ▰▰▱▱▱▱ 4.1 of 12.0 GiB · 34 % · 41 W`."""
+    """`┌a gpu 0 · Arc B580 · ▅▅▁▁▁▁ 4.1 of 12.0 GiB · 34 % · 41 W`."""
     glyphs, index = scene.glyphs, block.gpus[at]
     slot = f"gpu:{index}"
     glow = scene.lit_slots.get(slot, "")
@@ -85,7 +92,7 @@ def gpu_owner(scene: Scene, index: int) -> Span:
 
 
 def strip_row(plan: Plan, scene: Scene, piece: Piece, block: Block) -> list[Span]:
-    """A whole NUMA node: `P0  N0   ▁▃▅█▁▁▁▁ ▰▰▰▱▱▱ a·`; on a second line only loads."""
+    """A whole NUMA node: `P0  N0   ▁▃▅█▁▁▁▁ ▅▅▅▁▁▁ a·`; on a second line only loads."""
     glyphs = scene.glyphs
     group = plan.groups[piece.group]
     numa, package = f"numa:{block.node}", f"package:{group.package}"
@@ -117,7 +124,8 @@ def strip_row(plan: Plan, scene: Scene, piece: Piece, block: Block) -> list[Span
         spans.append(Span("memory only" if block.node is not None else "no NUMA node", "muted"))
     used = sum(len(span.text) for span in spans)
     tail = piece.width - used - MEMORY - len(block.gpus) - bool(block.gpus)
-    spans.append(Span(" " * max(0, tail)))
+    free = free_text(scene, block) if is_first else ""
+    spans.append(Span(fit(free if len(free) < tail else "", max(0, tail), right=True), "muted"))
     if is_first:
         meter = memory_gauge(scene, block, MEMORY - 1)
         spans += [Span(" "), *(meter or [Span(" " * (MEMORY - 1))])]
