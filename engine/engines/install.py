@@ -1,5 +1,6 @@
 """Installs an engine: a virtual environment of its own, whole or not at all."""
 
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 
 from engine.core.errors import ControlError
+from engine.engines.building import Builder
+from engine.engines.compiler import Compiler, find_compiler, require
 from engine.engines.environments import (
     DOWNLOADS,
     LOG,
@@ -24,10 +27,12 @@ from engine.engines.environments import (
     size_of,
     write_marker,
 )
+from engine.engines.extension import Isa, isa_of
 from engine.engines.fetching import NEW, Fetcher
 from engine.engines.interpreter import Interpreter, check_interpreter, read_interpreter
-from engine.engines.pip import Pip, PipFailed, own_environment, pip_for, run_program
+from engine.engines.pip import Pip, PipFailed, pip_for
 from engine.engines.probing import import_errors, probe
+from engine.engines.programs import own_environment, run_program
 from engine.engines.progress import Progress
 from engine.engines.recipes import Build, Recipe, TorchBuild
 from engine.engines.removal import drop_unused
@@ -48,10 +53,29 @@ class InstallOrder:
     torch_build: TorchBuild = "cpu"
     torch_index: str | None = None
     """Index URL or directory for torch alone; None: the user's indexes, then PyTorch's own."""
+    processor: frozenset[str] | None = None
+    """Flags of /proc/cpuinfo, for what is compiled."""
 
     @property
     def build(self) -> Build:
         return self.recipe.builds[self.torch_build]
+
+    @property
+    def isa(self) -> Isa | None:
+        """What its extension is compiled for; None where it has none. Raises ControlError."""
+        if self.recipe.extension is None:
+            return None
+        if isa := isa_of(self.processor):
+            return isa
+        raise ControlError(
+            what=f"{self.recipe.name} cannot be compiled for this processor",
+            why="it needs AVX2, which /proc/cpuinfo does not tell of",
+            do="Choose another engine: `slotdeck engines` lists them",
+        )
+
+    def key(self, release: tuple[int, int]) -> str:
+        """The name of the folder for it."""
+        return self.recipe.key(self.torch_build, release, self.isa)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +111,7 @@ class Installer:
         recipe = order.recipe
         interpreter = read_interpreter(order.python, self._environment)
         check_interpreter(recipe, interpreter, order.python)
-        key = recipe.key(order.torch_build, interpreter.release)
+        key = order.key(interpreter.release)
         home = make_home(recipe.name, self._data)
         with locked(home) as lock:
             folder = home / key
@@ -122,6 +146,7 @@ class Installer:
     ) -> None:
         home = folder.parent
         downloads = home / DOWNLOADS / folder.name
+        compiler = self._compiler(order, interpreter)
         self._require_room(order, home, downloads)
         log = home / LOG
         log.unlink(missing_ok=True)
@@ -149,14 +174,40 @@ class Installer:
             fetcher = Fetcher(pip, downloads, clock=self._clock, progress=self._progress)
             fetcher.fetch(order.build, order.torch_index)
             self._unpack(order, pip, downloads, folder)
+            if compiler is not None:
+                builder = Builder(
+                    *(compiler, folder, downloads, log, self._clock, self._progress),
+                    keep_open=(lock,),
+                )
+                self._build(order, builder, pip, interpreter.include)
         except PipFailed as error:
             raise self._pip_failed(order, error, log) from None
         for name, version in order.recipe.aliases.items():
             write_alias(site_packages(folder), name, version)
 
+    def _compiler(self, order: InstallOrder, interpreter: Interpreter) -> Compiler | None:
+        """None where nothing is compiled. Raises ControlError for what is missing, before
+        anything is fetched."""
+        extension = order.recipe.extension
+        if extension is None and not order.build.stubbed_bytes:
+            return None
+        why = f"a part of {order.recipe.name} is compiled for this machine"
+        compiler = find_compiler(self._environment, why=why)
+        if extension is not None:
+            require(compiler, extension.library, interpreter.include / "Python.h", why=why)
+        return compiler
+
+    def _build(self, order: InstallOrder, builder: Builder, pip: Pip, include: Path) -> None:
+        if order.build.stubbed_bytes:
+            builder.stub_cuda()
+        extension, isa = order.recipe.extension, order.isa
+        if extension is not None and isa is not None:
+            builder.extend(extension, isa, pip, include)
+
     def _require_room(self, order: InstallOrder, home: Path, downloads: Path) -> None:
         there = sum(file.stat().st_size for file in inside(downloads) if file.is_file())
-        needed = order.build.disk_bytes + max(0, order.build.fetch_bytes - there)
+        build = order.build
+        needed = build.disk_bytes + build.stubbed_bytes + max(0, build.fetch_bytes - there)
         needed = round(needed * _SLACK)
         free = shutil.disk_usage(home).free
         if free < needed:
@@ -253,11 +304,14 @@ class Installer:
         do = f"Look into {log}, and run the same again: what was fetched is kept"
         if "No space left" in error.said:
             do = "Free some space and run the same again: what was fetched is kept"
-        elif "torch==" in error.said and error.has_none:
+        elif re.search(r"\btorch(vision)?==", error.said) and error.has_none:
             do = "Name where a build of torch for CPUs is: --torch-index URL or a directory"
             if "cuda" in order.recipe.builds and order.torch_build == "cpu":
-                more = order.recipe.builds["cuda"].disk_bytes - order.build.disk_bytes
-                do += f"; or take the CUDA build, {gigabytes(more)} larger: --torch-build cuda"
+                more = order.recipe.builds["cuda"].fetch_bytes - order.build.fetch_bytes
+                do += (
+                    f"; or take the CUDA build, {gigabytes(more)} more to fetch: "
+                    "--torch-build cuda"
+                )
         return ControlError(
             what=f"{order.recipe.name} could not be installed", why=error.said, do=do
         )

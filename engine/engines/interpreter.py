@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.core.errors import ControlError, UsageError
-from engine.engines.pip import own_environment
+from engine.engines.programs import own_environment
 from engine.engines.recipes import Recipe
 
 
@@ -18,13 +18,16 @@ class Interpreter:
     version: str
     release: tuple[int, int]
     machine: str
+    include: Path
+    """Where its headers are, if they are installed."""
 
 
 def read_interpreter(python: Path, environment: Mapping[str, str]) -> Interpreter:
     """Raises UsageError where it is no Python that runs."""
     program = (
-        "import json, platform, sys; print(json.dumps([platform.python_version(), "
-        "*sys.version_info[:2], platform.machine(), platform.python_implementation()]))"
+        "import json, platform, sys, sysconfig; print(json.dumps([platform.python_version(), "
+        "*sys.version_info[:2], platform.machine(), platform.python_implementation(), "
+        "sysconfig.get_path('include')]))"
     )
     try:
         done = subprocess.run(
@@ -35,7 +38,7 @@ def read_interpreter(python: Path, environment: Mapping[str, str]) -> Interprete
             timeout=60,
             cwd="/",
         )
-        version, major, minor, machine, kind = json.loads(done.stdout)
+        version, major, minor, machine, kind, include = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise UsageError(
             what=f"{python} cannot be used",
@@ -48,7 +51,7 @@ def read_interpreter(python: Path, environment: Mapping[str, str]) -> Interprete
             why=f"it is {kind}, and the engines' packages are built for CPython",
             do="Name another interpreter: --python /usr/bin/python3.12",
         )
-    return Interpreter(version, (major, minor), machine)
+    return Interpreter(version, (major, minor), machine, Path(include))
 
 
 def check_interpreter(recipe: Recipe, interpreter: Interpreter, python: Path) -> None:

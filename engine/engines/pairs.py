@@ -109,7 +109,7 @@ _ROWS = (
         "ipex-llm",
         "numpy",
         lambda has: release(has.get("numpy", "")) >= (2,),
-        "its torch 2.1 is compiled for numpy 1",
+        "its vLLM and its torch are made for numpy 1",
         "Install numpy==1.26.4",
     ),
 )

@@ -1,28 +1,17 @@
 """Runs pip for an engine's environment: no shell, no questions, its words kept in a log."""
 
-import contextlib
-import os
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from engine.core.errors import ControlError
-from engine.host.process import read_all
-from engine.host.root import HostRoot
+from engine.engines.programs import Tick, run_program
 
-_NOT_PASSED_ON = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__", "PIP_TARGET")
-"""Variables that would lead an environment's Python or pip elsewhere."""
 _OPTIONS = ("--disable-pip-version-check", "--no-input", "--no-color")
-_TICK_S = 0.5
-_END_WITHIN_S = 10.0
-NO_SUCH = "No matching distribution found"
-
-Tick = Callable[[], None]
+_HAS_NONE = ("No matching distribution found", "ResolutionImpossible")
+"""The second where the user's constraints speak of the package too."""
 
 
 class PipFailed(Exception):
@@ -35,12 +24,7 @@ class PipFailed(Exception):
     @property
     def has_none(self) -> bool:
         """Whether it looked and found no such version, rather than not being able to look."""
-        return NO_SUCH in self.said
-
-
-def own_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The user's environment without what would lead another Python astray."""
-    return {name: value for name, value in environment.items() if name not in _NOT_PASSED_ON}
+        return any(words in self.said for words in _HAS_NONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +39,16 @@ class Pip:
     keep_open: tuple[int, ...] = ()
     """Files that it holds open as long as it lives: the lock of the install."""
 
-    def run(self, words: Sequence[str], *, temporary: Path, tick: Tick) -> None:
+    def run(
+        self,
+        words: Sequence[str],
+        *,
+        temporary: Path,
+        tick: Tick,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
         """Raises PipFailed. Nothing of it goes on when this is left by an exception."""
-        environment = {**self.environment, "TMPDIR": str(temporary)}
+        environment = {**self.environment, **(more or {}), "TMPDIR": str(temporary)}
         with self.log.open("ab") as log:
             begin = log.tell()
             run_program(
@@ -80,6 +71,21 @@ class Pip:
             ),
             temporary=into,
             tick=tick,
+        )
+
+    def download_source(
+        self, wanted: str, into: Path, *, describe: Mapping[str, str], tick: Tick
+    ) -> None:
+        """Fetch a source package whose checksum is in `wanted`. pip lets it tell about itself,
+        with what the environment has; nothing of it is built."""
+        self.run(
+            (
+                *("download", "--no-deps", "--no-build-isolation", "--progress-bar", "off"),
+                *("--dest", str(into), wanted),
+            ),
+            temporary=into,
+            tick=tick,
+            more=describe,
         )
 
     def install(self, wanted: Iterable[str], wheels: Path, *, temporary: Path, tick: Tick) -> None:
@@ -124,59 +130,6 @@ def pip_for(
             ),
         )
     return Pip((str(python), "-m", "pip"), environment, log, keep_open)
-
-
-def run_program(
-    argv: Sequence[str],
-    *,
-    environment: Mapping[str, str],
-    output: int,
-    tick: Tick,
-    failed: Callable[[], Exception],
-    keep_open: tuple[int, ...] = (),
-) -> None:
-    """Run a program to its end, with `tick` called now and then; it ends with us."""
-    program = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        env=dict(environment),
-        cwd="/",
-        pass_fds=keep_open,
-        start_new_session=True,
-    )
-    try:
-        while program.poll() is None:
-            tick()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                program.wait(_TICK_S)
-    except BaseException:
-        _end(program)
-        raise
-    if program.returncode != 0:
-        raise failed()
-
-
-def _end(program: "subprocess.Popen[bytes]") -> None:
-    """Its whole group: pip works in a child of its own, which would go on writing."""
-    if program.returncode is not None:
-        return
-    group = program.pid
-    with contextlib.suppress(ProcessLookupError):  # interrupted at the very end of its wait
-        # Until it is waited for, its number cannot belong to anybody else.
-        os.killpg(group, signal.SIGTERM)
-        deadline = time.monotonic() + _END_WITHIN_S
-        while _members(group) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        while _members(group):
-            os.killpg(group, signal.SIGKILL)
-            time.sleep(0.02)
-    program.wait()
-
-
-def _members(group: int) -> bool:
-    return any(one.group == group and one.alive for one in read_all(HostRoot()).values())
 
 
 def _last_words(log: Path, begin: int) -> str:

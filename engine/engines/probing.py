@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.errors import ControlError
-from engine.engines.pip import own_environment
+from engine.engines.programs import own_environment
 
 PROBE = Path(__file__).with_name("probe.py")
 

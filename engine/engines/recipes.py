@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.core.errors import UsageError
+from engine.engines.extension import Extension, Isa
 
 TorchBuild = Literal["cpu", "cuda"]
 _FILES = Path(__file__).parent
@@ -36,10 +37,13 @@ class Build:
     """What is downloaded, as measured on x86-64 with Python 3.11."""
     disk_bytes: int
     """What it takes when installed."""
+    stubbed_bytes: int = 0
+    """What CUDA's libraries in torch take until stubs replace them; 0: they stay, if any."""
 
     @property
-    def torch(self) -> Pin:
-        return next(pin for pin in self.pins if pin.name == "torch")
+    def torch_family(self) -> tuple[Pin, ...]:
+        """torch, and what must be built for exactly this torch."""
+        return tuple(pin for pin in self.pins if pin.name in ("torch", "torchvision"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +62,20 @@ class Recipe:
     machines: tuple[str, ...] = ("x86_64",)
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Versions that the engine asks for under names that no package of it has."""
+    extension: Extension | None = None
+    """What is compiled on the spot."""
 
     @property
     def version(self) -> str:
         return next(pin.version for pin in self.builds["cpu"].pins if pin.name == self.package)
 
-    def key(self, build: TorchBuild, python: tuple[int, int]) -> str:
+    def key(self, build: TorchBuild, python: tuple[int, int], isa: Isa | None = None) -> str:
         """The name of the folder that holds exactly this: the same key, the same content."""
         words = [*map(str, self.builds[build].pins), f"python{python[0]}.{python[1]}"]
         words += [f"{name}={version}" for name, version in sorted(self.aliases.items())]
+        words += ["stubs"] * bool(self.builds[build].stubbed_bytes)
+        if self.extension is not None:
+            words += [self.extension.digest, isa.name if isa else "unknown"]
         digest = hashlib.sha256("\n".join(words).encode()).hexdigest()
         return f"{self.version}-{digest[:12]}"
 
@@ -91,15 +100,42 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _build(*files: str, fetch_mb: int, disk_mb: int, torch: TorchBuild = "cpu") -> Build:
+def _build(
+    *files: str, fetch_mb: int, disk_mb: int, torch: TorchBuild = "cpu", stubbed_mb: int = 0
+) -> Build:
     pins = [pin for file in files for pin in parse_pins((_FILES / file).read_text())]
     if torch == "cuda":
         # The package index has it under the plain version.
-        pins = [
-            Pin(pin.name, pin.version.removesuffix("+cpu")) if pin.name == "torch" else pin
-            for pin in pins
-        ]
-    return Build(tuple(pins), fetch_mb * _MB, disk_mb * _MB)
+        pins = [Pin(pin.name, pin.version.removesuffix("+cpu")) for pin in pins]
+    return Build(tuple(pins), fetch_mb * _MB, disk_mb * _MB, stubbed_mb * _MB)
+
+
+_VLLM_066 = Extension(
+    package="vllm",
+    version="0.6.6.post1",
+    url="https://files.pythonhosted.org/packages/62/f0/"
+    "4683ba767e1116f59678784ca620cea282293fead60b3056219004c8ccd0/vllm-0.6.6.post1.tar.gz",
+    sha256="d9035954a2028fd7efb2c37e137d69b568d80f193b6a8748f885676292a43a95",
+    module="_C.abi3.so",
+    sources=tuple(
+        f"csrc/cpu/{name}.cpp"
+        for name in (
+            *("activation", "attention", "cache", "utils", "layernorm", "pos_encoding"),
+            "torch_bindings",
+        )
+    ),
+    # For AVX-512 it would also name the kernels of W8A8, whose oneDNN its build fetches by git.
+    plain=frozenset({"csrc/cpu/torch_bindings.cpp"}),
+    include=("csrc",),
+    defines=(
+        *("VLLM_CPU_EXTENSION", "TORCH_EXTENSION_NAME=_C", "Py_LIMITED_API=3"),
+        # As PyTorch's wheels of 2.5 are compiled.
+        "_GLIBCXX_USE_CXX11_ABI=0",
+    ),
+    library="libnuma.so.1",
+    describe={"VLLM_TARGET_DEVICE": "cpu"},
+)
+"""As its cmake/cpu_extension.cmake does it."""
 
 
 def recipes() -> dict[str, Recipe]:
@@ -139,6 +175,28 @@ def recipes() -> dict[str, Recipe]:
                 # Its command line asks for the version of "vllm", and ends where there is none.
                 aliases={"vllm": "0.32.0+cpu"},
             ),
+            Recipe(
+                name="ipex-llm",
+                title="ipex-llm's server on CPUs, a vLLM of its time (archived, with known "
+                "security issues)",
+                package="ipex-llm",
+                builds={
+                    "cpu": _build("ipex-llm.txt", fetch_mb=390, disk_mb=1700),
+                    "cuda": _build(
+                        *("ipex-llm.txt",),
+                        fetch_mb=1120,
+                        disk_mb=1600,
+                        torch="cuda",
+                        stubbed_mb=1220,
+                    ),
+                },
+                pythons=((3, 11), (3, 12)),
+                modules=("torch", "transformers", "vllm", "vllm._C", "ipex_llm"),
+                # What is compiled has no metadata; ipex-llm and vLLM itself ask for the version,
+                # and vLLM computes on CPUs where it ends so.
+                aliases={"vllm": f"{_VLLM_066.version}+cpu"},
+                extension=_VLLM_066,
+            ),
         )
     }
 
@@ -149,11 +207,6 @@ NOT_OFFERED: Mapping[str, NotOffered] = {
         "its packages come from indexes of vLLM and PyTorch for Intel GPUs, each for one Python, "
         "one driver and one oneAPI",
         f"Install it as vLLM's guide for Intel GPUs says, and {NAME_PYTHON}",
-    ),
-    "ipex-llm": NotOffered(
-        "its server needs a vLLM 0.6.6 that is compiled for it and that no package index has; "
-        "the project is archived, with known security issues",
-        f"Install it as its own guide says, and {NAME_PYTHON}",
     ),
     "command": NotOffered(
         "it is whatever program the layout names", 'Write command = ["server", "--port", "{port}"]'

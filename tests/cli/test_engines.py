@@ -27,7 +27,7 @@ from engine.engines.fetching import in_batches, torch_source, wheels_in
 from engine.engines.install import Done, Installer, InstallOrder
 from engine.engines.isa import isa_words
 from engine.engines.pairs import bad_pairs
-from engine.engines.pip import own_environment
+from engine.engines.programs import own_environment
 from engine.engines.recipes import Build, Pin, Recipe, normal, parse_pins, recipe_of
 from engine.engines.removal import remove
 from engine.engines.users import users_of
@@ -452,7 +452,7 @@ def test_the_list_names_every_engine(say: Callable[..., Any], data: Path) -> Non
     assert list(rows) == list(DRIVERS)
     assert rows["ipex"]["state"] == "not installed"
     assert rows["ipex"]["fetch_bytes"] > 0
-    assert rows["ipex-llm"]["state"] == "not offered"
+    assert rows["vllm-xpu"]["state"] == "not offered"
     text = say("engines").out
     assert "ipex: slotdeck engines install ipex fetches" in text
     assert max(map(len, text.splitlines())) <= 80
@@ -461,7 +461,7 @@ def test_the_list_names_every_engine(say: Callable[..., Any], data: Path) -> Non
 
 def test_the_list_tells_what_is_installed(index: Index) -> None:
     index.install()
-    row = row_of("ipex", index.data)
+    row = row_of("ipex", index.data, None)
     assert row["state"] == "installed"
     assert row["python"] == str(python_of("ipex", index.data))
     assert row["up_to_date"] is False, "its key is not that of the real recipe"
@@ -473,7 +473,7 @@ def test_the_list_tells_what_is_installed(index: Index) -> None:
     [
         (("install",), 2, "needs an engine's name"),
         (("install", "vlm-cpu"), 2, "Did you mean 'vllm-cpu'?"),
-        (("install", "ipex-llm"), 2, "vLLM 0.6.6"),
+        (("install", "vllm-xpu"), 2, "one driver and one oneAPI"),
         (("install", "torch", "--torch-build", "cuda"), 2, "has no CUDA build"),
         (("install", "torch", "--python", "/nowhere/python"), 2, "cannot be used"),
         (("check", "ipex"), 1, "is not installed"),
