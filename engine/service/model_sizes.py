@@ -28,13 +28,19 @@ class ModelSizes:
     card_bytes: int | None = None
     """The memory of one GPU of this machine, for the public rule beside the sum."""
     _known: dict[str, tuple[ModelShape, StoredWeights | None] | None] = field(default_factory=dict)
+    _sized: dict[tuple[object, ...], Needs] = field(default_factory=dict)
 
     def needs(self, wish: Instance, tensor_parallel: int) -> Needs:
         """Of this instance split over so many devices."""
         model = self._model(wish.model)
         if model is None:
             return Needs()
-        return size(*model, **self._asking(wish, tensor_parallel), card_bytes=self.card_bytes)
+        asking = self._asking(wish, tensor_parallel)
+        # A thousand copies ask the same.
+        key = (wish.model, *asking.values())
+        if key not in self._sized:
+            self._sized[key] = size(*model, **asking, card_bytes=self.card_bytes)
+        return self._sized[key]
 
     def would_fit(
         self, wish: Instance, tensor_parallel: int, available_bytes: int, devices: int

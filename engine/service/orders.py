@@ -3,8 +3,9 @@
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from engine.service.launcher import inherited
 
 DUMMY = "dummy weights"
 """Said wherever an instance is shown that runs on made-up numbers."""
+Find = Callable[[str], Model]
 WORKER = Path(__file__).parent.parent / "worker" / "__main__.py"
 
 
@@ -61,13 +63,16 @@ def order_of(
     *,
     base: str,
     needs: Needs | None = None,
+    find: Find | None = None,
 ) -> Planned:
     """The command line of one placed wish. Raises ControlError when it cannot run here; on a
-    machine that is not this one, models and engines need not exist here."""
+    machine that is not this one, models and engines need not exist here. `find` finds a model by
+    its word; whoever has many wishes of one model keeps what it has found."""
+    find = find or finder(around, base)
     driver = driver_of(wish.engine)
     live = machine.live
     needs = needs or Needs()
-    model = _model(wish, around, base=base, required=driver.needs_model and live)
+    model = _model(wish, find, required=driver.needs_model and live)
     python = _python(wish, around, base=base, live=live)
     cards = tuple(gpu for gpu in machine.gpus if gpu.index in placement.gpus)
     processor = read_processor(DeviceRoot()) if live else Processor()
@@ -175,11 +180,16 @@ def _require_program(command: Command, engine: str) -> None:
         )
 
 
-def _model(wish: Instance, around: Surroundings, *, base: str, required: bool) -> Model:
+def finder(around: Surroundings, base: str) -> Find:
+    """Finds models as a layout in this folder means them."""
+    return partial(find_model, base=Path(base), bundled=around.bundled_models)
+
+
+def _model(wish: Instance, find: Find, *, required: bool) -> Model:
     if not wish.model and not required:
         return Model("", None, None, None)
     try:
-        model = find_model(wish.model, base=Path(base), bundled=around.bundled_models)
+        model = find(wish.model)
     except ControlError:
         if required:
             raise

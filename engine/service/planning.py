@@ -1,6 +1,7 @@
 """From a layout to a plan: replayed on this machine, sized, placed, each with its command line."""
 
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from engine.core.codec import to_builtins
@@ -14,7 +15,7 @@ from engine.core.replay import replay
 from engine.core.topology import Machine
 from engine.drivers.registry import DRIVERS, driver_of
 from engine.service.model_sizes import ModelSizes
-from engine.service.orders import Planned, Surroundings, order_of
+from engine.service.orders import Planned, Surroundings, finder, order_of
 
 TRAITS = {
     name: EngineTraits(
@@ -63,6 +64,7 @@ def plan_layout(
     sizes = ModelSizes(Path(base), around.bundled_models, _card_bytes(machine))
     answer = place(machine, replayed.layout, held=held, traits=TRAITS, sizes=sizes)
     wishes = {wish.name: wish for wish in answer.wishes}
+    find = cache(finder(around, base))
     refusals = list(answer.refusals)
     planned: list[Planned] = []
     for placement in answer.placements:
@@ -71,7 +73,9 @@ def plan_layout(
         if note := replayed.notes.get(wish.name):
             placement = replace(placement, reasons=(note, *placement.reasons))
         try:
-            planned.append(order_of(wish, placement, machine, around, base=base, needs=needs))
+            planned.append(
+                order_of(wish, placement, machine, around, base=base, needs=needs, find=find)
+            )
         except ControlError as error:
             refusals.append(Refusal(wish.name, f"{error.what}: {error.why}", error.do))
     return LayoutPlan(tuple(planned), tuple(refusals))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from engine.core.cpuset import CpuSet
 from engine.core.errors import CannotPlace
 from engine.core.layout import Instance
-from engine.core.placing.core_choice import counted, preferred
+from engine.core.placing.core_choice import counted, ranked
 from engine.core.placing.engine_traits import EngineTraits
 from engine.core.placing.gpu_groups import GpuGuest, group_all
 from engine.core.placing.memory_nodes import usable_memory
@@ -227,12 +227,13 @@ def _cut(
 ) -> dict[str, tuple[Core, ...]]:
     """A node's free cores for those who are on it: fixed numbers first, the rest evenly."""
     parts: dict[str, tuple[Core, ...]] = {}
-    left = list(cores)
+    best = ranked(cores, shared=shared)
+    at = 0
     for wish in wishes:
         if wish.cores is not None:
-            parts[wish.name] = preferred(left, wish.cores, shared=shared)
-            taken = set(parts[wish.name])
-            left = [core for core in left if core not in taken]
+            parts[wish.name] = tuple(cores[i] for i in sorted(best[at : at + wish.cores]))
+            at += wish.cores
+    left = [cores[i] for i in sorted(best[at:])]
     even = [wish for wish in wishes if wish.cores is None]
     if even:
         for wish, share in zip(even, divided(left, len(even)), strict=True):

@@ -60,15 +60,20 @@ def of_wished_kind(wish: Instance, cores: Sequence[Core]) -> list[Core]:
 
 
 def preferred(cores: Sequence[Core], count: int, *, shared: CpuSet = _NO_PUS) -> tuple[Core, ...]:
-    """The `count` best cores, in the machine's order: those without `shared` PUs first, then
-    performance before efficiency, then those that may run faster, then the first ones."""
+    """The `count` best cores, in the machine's order."""
+    return tuple(cores[at] for at in sorted(ranked(cores, shared=shared)[:count]))
+
+
+def ranked(cores: Sequence[Core], *, shared: CpuSet = _NO_PUS) -> list[int]:
+    """Positions, the best first: those without `shared` PUs, then performance before efficiency,
+    then those that may run faster, then the first ones."""
 
     def rank(position: int) -> tuple[bool, bool, int, int]:
         core = cores[position]
         slow = core.kind == "efficiency"
         return bool(core.pus & shared), slow, -(core.highest_perf or 0), position
 
-    return tuple(cores[at] for at in sorted(sorted(range(len(cores)), key=rank)[:count]))
+    return sorted(range(len(cores)), key=rank)
 
 
 def pus_of(
