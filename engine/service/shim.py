@@ -213,6 +213,8 @@ def start(order: Order, output: int) -> int:
                     if need == b"must":
                         raise
             doing = b""
+            # Kernels before 6.2 forget it when a process enters a group with a cpuset.
+            os.sched_setaffinity(0, order.pus)
             limit_core_file(allowed=order.core_files)
             os.execve(order.argv[0], order.argv, order.env)
         except BaseException as error:
