@@ -4,13 +4,17 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.core.errors import ControlError, ServiceUnreachable
 from engine.reach import Reach
+from tui.settings import Settings, config_folder, config_path, read_settings
+from tui.terminal import DUMB, TerminalKind, terminal_kind
 
 if TYPE_CHECKING:
     from engine.control import ApplyLayout
@@ -26,6 +30,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--ssh", metavar="PROGRAM", default="", help="another ssh, with its options")
     made.add_argument("--remote", metavar="PATH", default="", help="where slotdeck is there")
     made.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
+    made.add_argument("--theme", choices=("dark", "light"), help="for the terminal's background")
+    made.add_argument(
+        "--colours",
+        choices=("auto", "truecolor", "256", "16", "none"),
+        help="how many there are, where that is not seen from TERM, COLORTERM and NO_COLOR",
+    )
     return made
 
 
@@ -33,12 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Open the panel; the exit code is the command's."""
     args = parser().parse_args(argv)
     # Read once, here: everything below is given values.
-    term = os.environ.get("TERM", "")  # noqa: TID251
-    # Textual draws on the error output, so that one must be the terminal as well.
-    streams = {"input": sys.stdin, "output": sys.stdout, "error output": sys.stderr}
-    elsewhere = [name for name, stream in streams.items() if not stream.isatty()]
-    if term == "dumb" or elsewhere:
-        why = "TERM is dumb" if term == "dumb" else f"its {elsewhere[0]} is no terminal"
+    environment = dict(os.environ)  # noqa: TID251
+    if why := why_no_panel(environment.get("TERM", "")):
         complain(f"cannot draw the panel: {why}. Use `slotdeck status --watch` instead.")
         return 1
     layout = None
@@ -52,14 +58,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             return error.exit_code
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     try:
+        looks = Looks.of(args, environment, utf8=utf8)
+        # Textual reads its own variables when it is imported.
+        os.environ.update(looks.kind.for_textual)  # noqa: TID251
         reach = Reach.named(
-            os.environ,  # noqa: TID251
+            environment,
             host=args.host,
             ssh=args.ssh,
             slotdeck=args.remote,
             readonly=args.readonly,
         )
-        return asyncio.run(open_panel(layout, reach, ascii_only=args.ascii or not utf8))
+        return asyncio.run(open_panel(layout, reach, looks))
     except ControlError as error:
         complain(str(error))
         return error.exit_code
@@ -67,17 +76,55 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def why_no_panel(term: str) -> str:
+    """What is in the way of drawing; nothing where that is possible."""
+    # Textual draws on the error output, so that one must be the terminal as well.
+    streams = {"input": sys.stdin, "output": sys.stdout, "error output": sys.stderr}
+    elsewhere = [name for name, stream in streams.items() if not stream.isatty()]
+    if elsewhere:
+        return f"its {elsewhere[0]} is no terminal"
+    if term in DUMB:
+        return f"TERM is {term}, which cannot place a cursor"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """How the panel draws: the command line wins over the settings file."""
+
+    settings: Settings
+    kind: TerminalKind
+    theme: str
+    ascii_only: bool
+    layouts: Path
+
+    @classmethod
+    def of(
+        cls, args: argparse.Namespace, environment: Mapping[str, str], *, utf8: bool
+    ) -> "Looks":
+        """Raises ControlError where the settings file has a mistake."""
+        settings = read_settings(config_path(environment))
+        panel = settings.panel
+        return cls(
+            settings,
+            terminal_kind(environment, asked=args.colours or panel.colours),
+            args.theme or panel.theme,
+            args.ascii or panel.ascii or not utf8,
+            config_folder(environment) / "layouts",
+        )
+
+
 def complain(words: str) -> None:
     """One line for a human."""
     sys.stderr.write(f"slotdeck: {words}\n")
 
 
-async def open_panel(layout: "ApplyLayout | None", reach: Reach, *, ascii_only: bool) -> int:
+async def open_panel(layout: "ApplyLayout | None", reach: Reach, looks: Looks) -> int:
     """Connect to the service and run the panel on it."""
     from engine.client import connect
 
     where = f" to {reach.host}" if reach.host else ""
-    sys.stdout.write(f"slotdeck: connecting{where}" + ("..." if ascii_only else "…"))
+    sys.stdout.write(f"slotdeck: connecting{where}" + ("..." if looks.ascii_only else "…"))
     sys.stdout.flush()
     try:
         control = await connect(reach=reach)
@@ -87,11 +134,17 @@ async def open_panel(layout: "ApplyLayout | None", reach: Reach, *, ascii_only: 
         sys.stdout.write("\r\x1b[K")
         sys.stdout.flush()
     from tui.app import SlotdeckApp
+    from tui.widgets.schemes import scheme_for
 
     app = SlotdeckApp(
         control,
         readonly=reach.readonly,
-        ascii_only=ascii_only,
+        ascii_only=looks.ascii_only,
+        scheme=scheme_for(looks.theme, looks.kind.colours),
+        kind=looks.kind,
+        keys=looks.settings.keymap,
+        mouse=looks.settings.panel.mouse,
+        layouts=looks.layouts,
         layout=layout,
         reconnect=partial(connect, reach=reach),
         terminal=sys.stdin.fileno(),

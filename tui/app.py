@@ -41,7 +41,7 @@ from tui.terminal import TerminalKind
 from tui.trails import Trails
 from tui.view import Connection, View
 from tui.widgets.palette import Palette
-from tui.widgets.schemes import DARK, LIGHT, Scheme
+from tui.widgets.schemes import DARK, Scheme, turned
 
 CATCH_UP_S = 0.1
 LOOK_FOR_HANGUP_S = 0.5
@@ -366,13 +366,13 @@ class SlotdeckApp(App[None]):
                 does,
                 lambda action_id=action.id: here.action_do(action_id),
             )
-        for scheme in (DARK, LIGHT):
-            if not self._palette.scheme.theme.ansi and scheme is not self._palette.scheme:
-                yield SystemCommand(
-                    f"{scheme.name.title()} colours",
-                    f"For a {scheme.name} terminal; `theme` in config.toml keeps it",
-                    lambda scheme=scheme: self.wear(scheme),
-                )
+        other = turned(self._palette.scheme)
+        if other is not None:
+            yield SystemCommand(
+                f"{other.name.capitalize()} colours",
+                "The other theme; `theme` in config.toml keeps it",
+                lambda: self.wear(other),
+            )
 
     def wear(self, scheme: Scheme) -> None:
         """Change the colours."""

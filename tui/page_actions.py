@@ -6,6 +6,7 @@ from tui.actions import ACTIONS, BY_ID, Action, always
 
 FILTER = Action("filter", "slash", "Filter", "Show lines with these words; !word: without", always)
 COPY = Action("copy", "y", "Copy", "Copy what is shown to your clipboard (OSC 52)", always)
+BACK = Action("back", "escape", "Back", "Drop the filter or the marks, then close this", always)
 RUN = ("start", "restart", "stop", "forget")
 EVERYWHERE = ("mouse", "help", "quit")
 
@@ -14,38 +15,48 @@ EVERYWHERE = ("mouse", "help", "quit")
 class PageActions:
     """Own actions come first: on this screen their keys mean them."""
 
-    own: tuple[Action, ...]
+    first: tuple[Action, ...]
     shared: tuple[str, ...]
+    last: tuple[Action, ...] = ()
+    """Own ones that give way first where there is little room."""
+
+    @property
+    def own(self) -> tuple[Action, ...]:
+        """Those of this screen alone."""
+        return (*self.first, *self.last)
 
     @property
     def all(self) -> tuple[Action, ...]:
         """In the order of the footer."""
         shown = [each for each in ACTIONS if each.id in self.shared]
-        return (*self.own, *shown)
+        return (BACK, *self.first, *shown, *self.last)
 
 
 PAGES = {
     "instances": PageActions(
         (
-            Action("mark", "space", "Mark", "Mark it: what follows is for all marked", always),
             Action("mark_all", "asterisk", "All", "Mark all that are shown, or none", always),
             FILTER,
             Action("sort_right", "greater_than_sign", "Sort", "Sort by the next column", always),
+        ),
+        ("mark", *RUN, "try", "instance", *EVERYWHERE),
+        (
             Action("sort_left", "less_than_sign", "Sort", "Sort by the column before", always),
             Action("reverse", "v", "Turn", "Sort the other way round", always),
             COPY,
         ),
-        (*RUN, "try", "instance", *EVERYWHERE),
     ),
     "instance": PageActions(
         (
             Action("filter", "slash", "Search", "Go to lines of the log with these words", always),
-            Action("next", "n", "Next", "The next line that was searched for", always),
-            Action("before", "N", "Before", "The line before that was searched for", always),
-            Action("again", "a", "Again", "Look again: asked against got", always),
             COPY,
+            Action("again", "a", "Check", "Look again: asked against got", always),
         ),
         (*RUN, "try", *EVERYWHERE),
+        (
+            Action("next", "n", "Next", "The next line that was searched for", always),
+            Action("before", "N", "Before", "The line before that was searched for", always),
+        ),
     ),
     "layouts": PageActions((COPY,), ("save", "instances", *EVERYWHERE)),
     "events": PageActions(

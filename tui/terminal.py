@@ -24,7 +24,9 @@ class TerminalKind:
     def for_textual(self) -> dict[str, str]:
         """Variables that Textual reads when it is imported."""
         system = {"truecolor": "truecolor", "256": "256", "16": "standard", "none": "standard"}
-        return {"TEXTUAL_COLOR_SYSTEM": system[self.colours]}
+        # Empty is unset to those who follow no-color.org, but any value at all is set to Textual.
+        plain = {"NO_COLOR": "1"} if self.colours == "none" else {}
+        return {"TEXTUAL_COLOR_SYSTEM": system[self.colours], **plain}
 
 
 def terminal_kind(environment: Mapping[str, str], *, asked: str = "auto") -> TerminalKind:

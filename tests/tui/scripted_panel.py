@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import random
 import signal
 import sys
@@ -22,6 +23,7 @@ from tests.tui.scripted_control import (
     two_instances,
     usual_offer,
 )
+from tui.terminal import terminal_kind
 
 MACHINES = {
     "small": SMALL,
@@ -95,10 +97,16 @@ def build(args: argparse.Namespace) -> PlayedControl:
 async def play(args: argparse.Namespace) -> int:
     from tui.__main__ import run
     from tui.app import SlotdeckApp
+    from tui.widgets.schemes import scheme_for
 
     control = build(args)
     app = SlotdeckApp(
-        control, ascii_only=args.ascii, readonly=args.readonly, terminal=sys.stdin.fileno()
+        control,
+        ascii_only=args.ascii,
+        readonly=args.readonly,
+        terminal=sys.stdin.fileno(),
+        scheme=scheme_for(args.theme, args.kind.colours),
+        kind=args.kind,
     )
     if args.ignore_hangup:
         asyncio.get_running_loop().call_later(0.5, signal.signal, signal.SIGHUP, signal.SIG_IGN)
@@ -120,7 +128,12 @@ def main() -> int:
     parser.add_argument("--stuck", action="store_true", help="an offer blocks the event loop")
     parser.add_argument("--times", type=int, default=10**9, help="how many new loads")
     parser.add_argument("--every", type=float, default=0.0, help="seconds between new loads")
-    return asyncio.run(play(parser.parse_args()))
+    parser.add_argument("--theme", default="dark")
+    parser.add_argument("--colours", default="auto")
+    args = parser.parse_args()
+    args.kind = terminal_kind(os.environ, asked=args.colours)  # noqa: TID251
+    os.environ.update(args.kind.for_textual)  # noqa: TID251  before Textual is imported
+    return asyncio.run(play(args))
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ def plot_lines(
         return [*lines, *(middle if row == rows // 2 else blank for row in range(rows))]
     steps = len(glyphs.area)
     filled = [None if value is None else _steps(value / top, rows * steps) for value in values]
+    ink = INKS.get(metric.id, "text")
     for row in range(rows):
         floor = (rows - 1 - row) * steps
         spans = []
@@ -52,9 +53,11 @@ def plot_lines(
                 spans.append(Span(glyphs.free if row == rows - 1 else " ", "faint"))
             elif value <= floor:
                 spans.append(Span(" "))
+            elif value >= floor + steps:
+                spans.append(Span(glyphs.area[-1], "track" if value > floor + steps else ink))
             else:
                 part = glyphs.area[min(steps, value - floor) - 1]
-                spans.append(Span(part, INKS.get(metric.id, "text")))
+                spans.append(Span(part, ink))
         lines.append(merged(spans))
     return lines
 

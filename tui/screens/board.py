@@ -1,6 +1,5 @@
 """The main screen: machine, instances, the selected one's details and log, and the keys."""
 
-import asyncio
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -10,7 +9,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.geometry import Offset
 from textual.screen import Screen
-from textual.worker import Worker
 
 from engine.control import (
     Change,
@@ -28,6 +26,7 @@ from engine.core.errors import ControlError
 from engine.core.status import State
 from tui.actions import ACTIONS, BY_ID, targets
 from tui.drag import Cargo, Carry, Kind, move
+from tui.log_reader import LogReader
 from tui.messages import InstanceSelected, SlotAimed, SlotChosen
 from tui.present.badges import badges
 from tui.present.carry_text import carry_lines, ghost_text
@@ -54,7 +53,6 @@ from tui.widgets.log_pane import LogPane
 from tui.widgets.machine_map import MachineMap
 from tui.widgets.palette import Palette
 
-LOG_EVERY_S = 1.0
 Select = Callable[[str], None]
 
 
@@ -91,7 +89,9 @@ class BoardScreen(Screen[None]):
         self._clock = clock
         self._palette = palette
         self._glyphs = glyphs
-        self._log_worker: Worker[None] | None = None
+        self._log = LogReader(
+            lambda: self.app, lambda: self.query_one(LogPane), control, self._log_is_wanted
+        )
         self.carrier = Carrier(panel, self, lambda: self.view, control, clock)
 
     def compose(self) -> ComposeResult:
@@ -123,7 +123,7 @@ class BoardScreen(Screen[None]):
         self.view = view
         self.draw()
         if other:
-            self._follow_log(view.selected)
+            self._log.follow(view.selected)
 
     def draw(self) -> None:
         """Hand the view to every part."""
@@ -152,26 +152,9 @@ class BoardScreen(Screen[None]):
 
     # The log
 
-    def _follow_log(self, name: str | None) -> None:
-        if self._log_worker:
-            self._log_worker.cancel()
-        pane = self.query_one(LogPane)
-        pane.follow(name)
-        if name:
-            work = self._read_log(name, pane)
-            self._log_worker = self.app.run_worker(work, group="log", exit_on_error=False)
-
-    async def _read_log(self, name: str, pane: LogPane) -> None:
-        """About once a second, and only while it can be seen."""
-        while pane.instance == name:
-            is_gone = self.view.connection is Connection.GONE  # the app alone tries again
-            if pane.is_on_screen and self.is_current and not is_gone:
-                try:
-                    lines = await self._control().log(name, offset=pane.offset_read)
-                    pane.add(lines.text, lines.next_offset)
-                except ControlError as error:
-                    pane.say(f"{error.what}: {error.why}")
-            await asyncio.sleep(LOG_EVERY_S)
+    def _log_is_wanted(self) -> bool:
+        # Where the service is gone, the app alone tries again.
+        return self.is_current and self.view.connection is not Connection.GONE
 
     # Carrying
 

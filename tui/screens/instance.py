@@ -33,7 +33,7 @@ from tui.widgets.tabs import Tabs
 TABS = ("history", "log", "command", "checks")
 STEPS_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds of one column of a plot."""
-LOWEST_PLOT = 4
+LOWEST_PLOT, HIGHEST_PLOT = 4, 10
 
 
 class InstanceScreen(Page):
@@ -95,7 +95,7 @@ class InstanceScreen(Page):
         """Show what the tab is for; in a wide terminal the history stays beside it."""
         tab = self.query_one(Tabs).chosen
         for name in TABS:
-            self.set_class(name == tab, f"-{name}")
+            self.set_class(name == tab, f"-on-{name}")
         if tab == "log":
             self.query_one(LogPane).focus()
         else:
@@ -137,7 +137,7 @@ class InstanceScreen(Page):
             case _:
                 lines = long_details(each, badge, width, glyphs)
         words.show(lines)
-        title = "details" if self.has_class("-history") else self.query_one(Tabs).chosen
+        title = "details" if self.has_class("-on-history") else self.query_one(Tabs).chosen
         self.query_one("#scroll").border_title = Content(title)
 
     def _draw_history(self, view: View) -> None:
@@ -145,6 +145,7 @@ class InstanceScreen(Page):
         width, height = history.size.width, history.size.height
         if not (history.display and width and height):
             return
+        height = min(height, len(METRICS) * HIGHEST_PLOT)
         per_row = 1 if height >= len(METRICS) * LOWEST_PLOT + 4 and width < 100 else 2
         rows = -(-len(METRICS) // per_row)
         each_width = (width - 2 * (per_row - 1)) // per_row

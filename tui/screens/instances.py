@@ -43,7 +43,8 @@ class InstancesScreen(Page):
     def show(self) -> None:
         view = self.desk.view()
         table = self.query_one(InstanceTable)
-        table.present(view, self.listing)
+        table.listing = self.listing
+        table.present(view)
         table.border_title = self._title(len(table.listed), len(view.instances))
         details = self.query_one("#details", Lines)
         badge = badges(each.name for each in view.instances).get(view.selected or "")
@@ -102,8 +103,8 @@ class InstancesScreen(Page):
         rows = self.query_one(InstanceTable).rows
         self.copy_lines(rows, "the table")
 
-    def action_back(self) -> None:
+    def do_back(self) -> None:
         if not self.query_one(FilterLine).display and self.desk.view().marked:
             self.desk.mark(frozenset())
             return
-        super().action_back()
+        super().do_back()

@@ -10,7 +10,7 @@ from textual.widget import Widget
 
 from tui.actions import ACTIONS, BY_ID, Action
 from tui.desk import Desk
-from tui.page_actions import PAGES, PageActions
+from tui.page_actions import BACK, PAGES, PageActions
 from tui.present.header import header_line
 from tui.present.help_text import help_lines
 from tui.present.ink import Line, plain
@@ -28,7 +28,7 @@ def page_bindings(name: str) -> list[BindingType]:
     actions = (*own, *(each for each in ACTIONS if each.key not in taken))
     return [
         *(Binding(each.key, f"do('{each.id}')", each.label, id=each.id) for each in actions),
-        Binding("escape", "back", show=False),
+        Binding(BACK.key, f"do('{BACK.id}')", show=False),
     ]
 
 
@@ -108,7 +108,7 @@ class Page(Screen[None]):
             self.app.pop_screen()
         self.desk.act(action_id)
 
-    def action_back(self) -> None:
+    def do_back(self) -> None:
         """Drop a filter, or close this screen."""
         for line in self.query(FilterLine):
             if line.drop():

@@ -60,18 +60,18 @@ class InstanceTable(ScrollView, can_focus=True):
         self._glyphs = glyphs
         self._all_columns = columns
         self._view = View()
-        self._listing = Listing()
+        self.listing = Listing()
+        """Which are shown in which order; `present` takes it up."""
         self._listed: tuple[InstanceStatus, ...] = ()
         self._columns = Columns((), ())
         self._head: Line = ()
         self._rows: list[Line] = []
         self.border_title = "instances"
 
-    def present(self, view: View, listing: Listing | None = None) -> None:
+    def present(self, view: View) -> None:
         """Show a newer view."""
         self._view = view
-        self._listing = listing or Listing()
-        listed = self._listing.of(view.instances)
+        listed = self.listing.of(view.instances)
         other_count = len(listed) != len(self._listed)
         self._listed = listed
         if other_count:
@@ -92,8 +92,8 @@ class InstanceTable(ScrollView, can_focus=True):
         view, width = self._view, self.size.width
         columns = self._columns = fitting(self._listed, width, self._all_columns)
         names = badges(each.name for each in view.instances)
-        sign = self._glyphs.descending if self._listing.descending else self._glyphs.ascending
-        head = head_row(columns, sorted_by=self._listing.sorted_by, sign=sign)
+        sign = self._glyphs.descending if self.listing.descending else self._glyphs.ascending
+        head = head_row(columns, sorted_by=self.listing.sorted_by, sign=sign)
         rows = [
             instance_row(
                 each,

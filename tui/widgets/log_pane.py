@@ -109,7 +109,7 @@ class LogPane(Log):
             self.is_following = True
         self._entitle()
 
-    def on_mouse_scroll_up(self) -> None:
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
         self.is_following = self.max_scroll_y <= 0
         self._entitle()
 

@@ -1,6 +1,6 @@
 """Colour schemes: what each hue is in the dark, in the light, in 16 colours and in none."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from textual.theme import Theme
 
@@ -151,6 +151,9 @@ def _terminals_own(name: str, *, hues: bool) -> Theme:
         boost=plain,
         variables={
             "border": plain,
+            "border-blurred": plain,
+            "ansi-foreground": plain,
+            "ansi-background": plain,
             "block-cursor-foreground": marked["foreground"],
             "block-cursor-background": marked["background"],
             "block-cursor-text-style": "reverse" if not hues else "none",
@@ -217,7 +220,56 @@ PLAIN = Scheme(
     owners=("bold",) * 8,
     halves=False,
 )
-SCHEMES = {each.name: each for each in (DARK, LIGHT, SIXTEEN, PLAIN)}
+# Of 256 colours the nearest to a dark blue-grey is a deep blue: these are colours of the palette.
+DARK_256 = replace(
+    DARK,
+    name="dark, 256 colours",
+    theme=replace(
+        DARK.theme,
+        name="slotdeck-256",
+        background="#121212",
+        surface="#1c1c1c",
+        panel="#262626",
+        variables={**DARK.theme.variables, "border": "#585858"},
+    ),
+    hues={
+        **DARK.hues,
+        "faint": "#6c6c6c",
+        "line": "#585858",
+        "track": "#3a3a3a",
+        "at:cursor": "on #00005f",
+        "at:good": "on #005f00",
+        "at:bad": "on #5f0000",
+        "at:maybe": "on #5f5f00",
+        "at:row": "on #262626",
+        "at:focus": "on #303030",
+    },
+)
+LIGHT_256 = replace(
+    LIGHT,
+    name="light, 256 colours",
+    theme=replace(
+        LIGHT.theme,
+        name="slotdeck-light-256",
+        background="#eeeeee",
+        surface="#ffffff",
+        panel="#dadada",
+        variables={**LIGHT.theme.variables, "border": "#a8a8a8"},
+    ),
+    hues={
+        **LIGHT.hues,
+        "faint": "#8a8a8a",
+        "line": "#a8a8a8",
+        "track": "#c6c6c6",
+        "at:cursor": "on #d7d7ff",
+        "at:good": "on #d7ffd7",
+        "at:bad": "on #ffd7d7",
+        "at:maybe": "on #ffffaf",
+        "at:row": "on #dadada",
+        "at:focus": "on #d0d0d0",
+    },
+)
+SCHEMES = {each.name: each for each in (DARK, LIGHT, DARK_256, LIGHT_256, SIXTEEN, PLAIN)}
 
 
 def scheme_for(theme: str, colours: str) -> Scheme:
@@ -227,5 +279,14 @@ def scheme_for(theme: str, colours: str) -> Scheme:
             return PLAIN
         case "16":
             return SIXTEEN
+        case "256":
+            return LIGHT_256 if theme == "light" else DARK_256
         case _:
             return LIGHT if theme == "light" else DARK
+
+
+def turned(scheme: Scheme) -> Scheme | None:
+    """The light one of a dark scheme and the other way round; the terminal's own have none."""
+    pairs = ((DARK, LIGHT), (DARK_256, LIGHT_256))
+    both = {one.name: other for pair in pairs for one, other in (pair, pair[::-1])}
+    return both.get(scheme.name)
