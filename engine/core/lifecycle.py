@@ -208,11 +208,13 @@ def _crashed(
     code, do = exited.code, f". {exited.do}" if exited.do else ""
     how = f"ended by signal {-code}" if do and code is not None and code < 0 else exit_words(code)
     why = f"{how}: {exited.last_words}" if exited.last_words else how
-    wanted = policy.restart == "always" or (policy.restart == "on-failure" and code != 0)
+    # Servers are known that end in order after what did the work behind them has died.
+    failed = code != 0 or bool(exited.do)
+    wanted = policy.restart == "always" or (policy.restart == "on-failure" and failed)
     stable = life.state is State.READY and now - life.since > policy.stable_after_s
     life = replace(life, failures=0) if stable else life
     if not wanted:
-        state = State.STOPPED if code == 0 else State.FAILED
+        state = State.FAILED if failed else State.STOPPED
         ended, _ = _rest(now, replace(life, failures=life.failures + 1), state, f"{why}{do}")
         return ended, (Sweep(),)
     waiting, _ = _again(now, life, why, do, policy)

@@ -70,6 +70,17 @@ CPU_ALLOCATOR = """\
 RuntimeError: [enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate \
 memory: you tried to allocate 68719476736 bytes. Error code 12 (Cannot allocate memory)
 """
+# ipex-llm 2.2.0 with vLLM 0.6.6: health answered, and the first request asked too much.
+ENGINE_DIED = """\
+ERROR 11-22 17:29:57 engine.py:135] RuntimeError('NF3, NF4, FP4 and FP8 quantization are \
+currently not supported on CPU')
+CRITICAL 11-22 17:29:57 launcher.py:99] MQLLMEngine is already dead, terminating server process
+ERROR 11-22 17:29:57 engine.py:135]     raise RuntimeError(errMsg)
+ERROR 11-22 17:29:57 engine.py:135] RuntimeError: NF3, NF4, FP4 and FP8 quantization are \
+currently not supported on CPU
+INFO:     Shutting down
+INFO:     Finished server process [28825]
+"""
 NUMA = """\
 AssertionError: Not enough allowed NUMA nodes to bind threads of 2 local CPUWorkers. Allowed NUMA \
 nodes are [0]. Please try to bind threads manually or decrease DP/TP/PP.
@@ -177,6 +188,20 @@ def test_last_words_become_a_cause(text: str, why: str, do: str) -> None:
 )
 def test_where_nothing_is_known_nothing_is_claimed(ended: Ended) -> None:
     assert cause_of(ended) is None
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_server_that_ends_in_order_after_its_engine_died_has_a_cause(code: int) -> None:
+    known = cause_of(Ended(code, ENGINE_DIED))
+    assert known is not None
+    assert known.why == "on CPUs it cannot compute with FP8, FP4, NF4 or NF3 weights"
+    assert "sym_int4" in known.do
+    unknown = cause_of(Ended(code, ENGINE_DIED.replace("NF3, NF4, FP4 and FP8", "Such")))
+    assert unknown is not None
+    assert unknown.why == (
+        "the engine behind its server died: RuntimeError: Such quantization are currently not "
+        "supported on CPU"
+    )
 
 
 def test_the_port_is_the_instances_own_where_the_log_names_none() -> None:

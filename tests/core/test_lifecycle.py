@@ -262,6 +262,11 @@ STORIES = [
         "ended with exit code 0",
     ),
     Story(
+        "ends in order for a known cause, which is a failure",
+        (START, (9, Exited(0, "it cannot compute", "Write int4"), S.BACKOFF, (Sweep(),))),
+        "ended with exit code 0: it cannot compute; restart in 1 s. Write int4",
+    ),
+    Story(
         "ends well and is wanted always",
         (START, READY, (9, Exited(0), S.BACKOFF, (Sweep(),))),
         "ended with exit code 0; restart in 1 s",
