@@ -133,7 +133,7 @@ def _bench_block(value: dict[str, Any], arm: str, number: int) -> Block:
     for name in ("output_tokens_per_s", "total_tokens_per_s"):
         figures[name] = total([one[name] for one in targets])
     errors = sum(int(one["errors"]) for one in targets)
-    limited = value["client"]["limited"]
+    limited = value["client"]["limited"] is True
     return Block(
         arm=arm,
         started_s=float(number),

@@ -47,4 +47,5 @@ def worst(healths: Sequence[ClientHealth]) -> ClientHealth:
     """Each figure by itself."""
     waits = [one.runqueue_wait_share for one in healths if one.runqueue_wait_share is not None]
     cpu_share = max(one.cpu_share for one in healths)
-    return ClientHealth(cpu_share, max(waits, default=None))
+    judged = all(one.judged for one in healths)
+    return ClientHealth(cpu_share, max(waits, default=None), judged=judged)

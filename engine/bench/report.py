@@ -33,7 +33,7 @@ def report_json(report: Report) -> dict[str, object]:
         "client": {
             "cpu_share": round(report.client.cpu_share, 4),
             "runqueue_wait_share": _rounded(report.client.runqueue_wait_share, 1.0, 4),
-            "limited": report.client.limited,
+            "limited": report.client.limited if report.client.judged else None,
         },
         "manifest": report.manifest,
     }

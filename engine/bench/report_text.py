@@ -130,9 +130,7 @@ def labels(targets: Sequence[TargetReport]) -> list[str]:
     """Names, with the load where a name was measured under several."""
     names = [target.name for target in targets]
     return [
-        name
-        if names.count(name) == 1
-        else f"{name} {told_load(target)}"
+        name if names.count(name) == 1 else f"{name} {told_load(target)}"
         for name, target in zip(names, targets, strict=True)
     ]
 
@@ -158,7 +156,7 @@ def _notes(target: TargetReport) -> list[str]:
         ("ITL", target.itl, "gaps between tokens"),
     ):
         why = summary.why_missing(noun)
-        if why is not None:
+        if why is not None and not (target.notes and not summary.count and target.requests):
             notes.append(f"{DASH} {label}: {why}")
     if target.total_tokens_per_s is None and target.output_tokens_per_s is not None:
         notes.append(f"{DASH} total: the engine does not report the length of its prompts")
@@ -228,6 +226,11 @@ def _client_line(report: Report) -> str:
     counted = "1 request" if requests == 1 else f"{requests:,} requests"
     counted += f" in {max(target.window_s for target in report.targets):.1f} s"
     client = report.client
+    if not client.judged:
+        return (
+            f"Whether the load generator itself was the limit is not known; it used "
+            f"{client.cpu_share:.0%} of a core, its start included. Measured on {counted}."
+        )
     if client.limited:
         return (
             f"The client was a limit: {' and '.join(client.limits)}. "

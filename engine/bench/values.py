@@ -187,6 +187,8 @@ class ClientHealth:
     loop_lag_max_s: float | None = None
     limits: tuple[str, ...] = ()
     """Why its figures are to be doubted."""
+    judged: bool = True
+    """False for an outside load generator: whether it was the limit is not known."""
 
     @property
     def limited(self) -> bool:

@@ -17,6 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.bench.levels import joined
+from engine.bench.outside.finding import TOOLS, find
+from engine.bench.outside.running import Backend, run_outside
 from engine.bench.prompt_file import read_prompts
 from engine.bench.report import report_json
 from engine.bench.report_text import report_text
@@ -41,6 +43,10 @@ LIMITS = {
 _WHY_APART = {
     "rate": "with a rate as many streams are open as the engine lets pile up",
     "prompts": "the prompts of a file have lengths of their own",
+}
+_OURS_ONLY = {
+    "prompts": "another load generator is given our made-up prompts only",
+    "api_key_env": "other load generators take a key on their command line, where all can read it",
 }
 _APART = (("rate", "concurrency"), ("prompts", "input_len"))
 
@@ -94,6 +100,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--api-key-env", metavar="NAME", help="the variable that holds the targets' API key"
     )
+    outside = parser.add_argument_group("with another load generator")
+    outside.add_argument(
+        "--backend", choices=tuple(TOOLS), help="have that one measure, and read its result"
+    )
+    outside.add_argument(
+        "--backend-path", metavar="PATH", help="its program or its environment; else from PATH"
+    )
+    outside.add_argument(
+        "--tokenizer", metavar="DIR", help="the model's folder; as the engine says if left out"
+    )
     bench_offline.arguments(parser)
     parser.add_argument(
         "--json", action="store_true", help="print slotdeck.bench/1, or slotdeck.offline/1"
@@ -103,6 +119,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Measure and print; 1 when a target had nothing but errors."""
     bench_offline.check(asked)
+    _check_backend(asked)
     if asked.offline:
         return bench_offline.run(asked, environment)
     api_key = None
@@ -122,23 +139,43 @@ def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     targets = _targets(asked.targets, instances, asked.model, api_key)
     # Ended like a person would: sockets close, so the engines drop what nobody waits for.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    report = joined(
-        [
-            run_blocking(
-                targets,
-                load,
-                on_progress=None if asked.json or not sys.stderr.isatty() else _show,
-                client_pus=free_pus(instances),
-                prompts=prompts,
-            )
-            for load in loads
+    watched = not asked.json and sys.stderr.isatty()
+    pus = free_pus(instances)
+    if asked.backend is not None:
+        backend = _backend(asked, environment)
+        say = _say if watched else _silent
+        reports = [run_outside(backend, targets, one, client_pus=pus, say=say) for one in loads]
+    else:
+        show = _show if watched else None
+        reports = [
+            run_blocking(targets, one, on_progress=show, client_pus=pus, prompts=prompts)
+            for one in loads
         ]
-    )
+    report = joined(reports)
     if asked.json:
         print_json(report_json(report))
     else:
         print(report_text(report, shutil.get_terminal_size().columns))
     return 1 if any(not one.requests and one.errors for one in report.targets) else 0
+
+
+def _backend(asked: argparse.Namespace, environment: Mapping[str, str]) -> Backend:
+    tool = TOOLS[asked.backend]
+    return Backend(tool, find(tool, asked.backend_path, environment), environment, asked.tokenizer)
+
+
+def _check_backend(asked: argparse.Namespace) -> None:
+    needs = ("backend_path", "tokenizer")
+    for name in needs if asked.backend is None else _OURS_ONLY:
+        if getattr(asked, name) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                what=f"{flag} cannot be used",
+                why="it is for another load generator"
+                if asked.backend is None
+                else _OURS_ONLY[name],
+                do="Add --backend, or leave it out" if asked.backend is None else "Leave it out",
+            )
 
 
 def _loads(asked: argparse.Namespace) -> list[Load]:
@@ -239,6 +276,14 @@ def free_pus(instances: tuple[InstanceStatus, ...]) -> frozenset[int] | None:
         if one.pid is not None:
             usable = usable - CpuSet.parse(one.pus)
     return usable.pus or None
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _silent(line: str) -> None:
+    """Nobody watches."""
 
 
 def _show(progress: Progress) -> None:

@@ -48,6 +48,7 @@ ITERATIONS, WARMUPS = 20, 3
 _ONLINE_ONLY = (
     *("model", "concurrency", "rate", "arrival", "max_in_flight", "prompts", "duration"),
     *("requests", "warmup", "ttft_ms", "itl_ms", "tpot_ms", "e2e_ms", "seed", "api_key_env"),
+    *("backend", "backend_path", "tokenizer"),
 )
 _OFFLINE_ONLY = ("batch_size", "num_iter", "num_warmup")
 
@@ -175,15 +176,7 @@ def _measured(
     out = folder / "measured.json"
     placement = planned.placement
     command = replace(planned.command, argv=(*planned.command.argv, *load.words(out)))
-    order = LaunchOrder(
-        name=planned.wish.name,
-        command=command,
-        pus=placement.pus,
-        memory=placement.memory,
-        folder=folder,
-        mark=mark,
-        allow_degraded=planned.wish.allow_degraded,
-    )
+    order = LaunchOrder.of(planned.wish, placement, command, folder, mark)
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     try:
         with Launcher() as launcher:
