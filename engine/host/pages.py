@@ -5,7 +5,7 @@ import os
 import random
 import re
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from engine.core.cpuset import NodeSet
@@ -29,6 +29,10 @@ SLICE_S = 0.02
 """What one slice of a move may take: as long a thread waits that touches a page under way."""
 
 
+File = tuple[str, str]
+"""Its device and inode, as maps writes them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One mapping of a process."""
@@ -37,15 +41,20 @@ class Part:
     last: int
     kind: str
     """own: memory of its own, shared memory included; file: data of a file, in the page cache;
-    program: a file that is executed, or belongs to one that is."""
+    shared: the same, of one that other programs have mapped too; program: a file that is executed,
+    or belongs to one that is."""
+    file: File | None
 
     @property
     def pages(self) -> int:
         return (self.last - self.first) // PAGE_BYTES
 
 
-def parts(root: HostRoot, pid: int) -> tuple[Part, ...]:
-    """Its mappings that can hold pages; empty where they are not ours to see."""
+def parts(root: HostRoot, pid: int, shared: Container[File] = frozenset()) -> tuple[Part, ...]:
+    """Its mappings that can hold pages; empty where they are not ours to see.
+
+    `shared`: files that other programs have mapped too, where that matters.
+    """
     rows = [
         match.groups()
         for match in _MAPPING.finditer(root.text(f"proc/{pid}/maps") or "")
@@ -54,12 +63,29 @@ def parts(root: HostRoot, pid: int) -> tuple[Part, ...]:
     programs = {(device, inode) for _, _, mode, device, inode, _ in rows if mode[2] == "x"}
     found = []
     for first, last, _, device, inode, name in rows:
+        file = (device, inode)
         if inode == "0" or _SHARED_MEMORY.match(name):
             kind = "own"
+        elif file in programs:
+            kind = "program"
         else:
-            kind = "program" if (device, inode) in programs else "file"
-        found.append(Part(int(first, 16), int(last, 16), kind))
+            kind = "shared" if file in shared else "file"
+        whose = None if kind == "own" else file
+        found.append(Part(int(first, 16), int(last, 16), kind, whose))
     return tuple(found)
+
+
+def shared_files(root: HostRoot, ours: Collection[int]) -> dict[File, list[int]]:
+    """The data files that processes of ours have mapped and others too, and which others, as far
+    as we may see."""
+    mapped = {part.file for pid in ours for part in parts(root, pid) if part.kind == "file"}
+    found: dict[File, list[int]] = {}
+    for name in root.names("proc"):
+        if name.isdigit() and int(name) not in ours:
+            for file in mapped & {part.file for part in parts(root, int(name))}:
+                if file is not None:
+                    found.setdefault(file, []).append(int(name))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +151,18 @@ def carry_pages(
     counterpart: Mapping[int, int],
     carried: Carried,
     clock: Callable[[], float],
+    shared: Container[File] = frozenset(),
 ) -> Iterator[float]:
     """Move what lies outside of `to`, slice by slice, each small enough for `SLICE_S`.
 
     After each slice it tells the seconds that it took; nothing happens until the next is asked
-    for. A page goes to its node's `counterpart`; pages of other nodes are spread over `to`. Raises
-    OSError.
+    for. A page goes to its node's `counterpart`; pages of other nodes are spread over `to`. Of
+    files that are `shared` with other programs, pages that those use stay. Raises OSError.
     """
     size = _SLICE_FIRST
-    for kind in ("own", "file", "program"):
+    for kind in ("own", "file", "shared", "program"):
         waiting = array("Q")
-        for addresses in _present(root, pid, kind):
+        for addresses in _present(root, pid, kind, shared):
             waiting.extend(addresses)
             while cut := _cut(waiting, size):
                 started = clock()
@@ -162,7 +189,9 @@ def _cut(pages: "array[int]", size: int) -> int:
     return size if size < len(pages) else 0
 
 
-def _present(root: HostRoot, pid: int, kind: str) -> Iterator["array[int]"]:
+def _present(
+    root: HostRoot, pid: int, kind: str, shared: Container[File]
+) -> Iterator["array[int]"]:
     """Addresses of the pages that it has now; all of them where the page map is not ours to read.
 
     The kernel reads a page map by pieces of 2 MiB and holds no lock in between.
@@ -172,7 +201,7 @@ def _present(root: HostRoot, pid: int, kind: str) -> Iterator["array[int]"]:
     except OSError:
         file = -1
     try:
-        for part in parts(root, pid):
+        for part in parts(root, pid, shared):
             if part.kind != kind:
                 continue
             for first in range(part.first, part.last, _WINDOW_PAGES * PAGE_BYTES):
@@ -208,8 +237,8 @@ def _slice(
         counterpart.get(node, spread[page // PAGE_BYTES % len(spread)])
         for page, node in zip(away, nodes, strict=True)
     ]
-    # Files belong to the page cache: what others have mapped too is not ours to move.
-    everybodys = kind == "own" and os.geteuid() == 0
+    # Several processes of one engine may share its pages; what other programs use is not ours.
+    everybodys = kind in ("own", "file") and os.geteuid() == 0
     status = _moved(pid, away, targets, everybodys=everybodys)
     # Of a huge page all but the first small one are told as busy, though all of it has moved.
     left, _ = _elsewhere(pid, away, to)
@@ -219,11 +248,14 @@ def _slice(
         carried.full = carried.full or why[page] == -errno.ENOMEM
         if kind != "program":  # libraries, which everybody shares: small, and read once
             reason = _REASONS.get(-why[page], "the kernel refused it")
+            if reason == _SEVERAL and kind == "shared":
+                reason = "other programs have them mapped too"
             carried.stayed[kind, reason] = carried.stayed.get((kind, reason), 0) + 1
 
 
+_SEVERAL = "several processes have them mapped, and only root (CAP_SYS_NICE) may move those"
 _REASONS = {
-    errno.EACCES: "other programs have them mapped too",
+    errno.EACCES: _SEVERAL,
     errno.EBUSY: "in use by the kernel or a device",
     errno.ENOMEM: "the node has no room",
 }

@@ -8,7 +8,7 @@ from engine.core.cpuset import CpuSet, NodeSet
 from engine.core.errors import ControlError
 from engine.host.affinity import pin_threads
 from engine.host.cpuset_group import confine, set_nodes, widen
-from engine.host.pages import Carried, carry_pages
+from engine.host.pages import Carried, carry_pages, shared_files
 from engine.host.process import PAGE_BYTES, read_stat, thread_affinities
 from engine.host.root import HostRoot
 from engine.service.verification import members
@@ -139,8 +139,9 @@ async def _pages(
         stats = [stat for pid in processes if (stat := read_stat(cargo.root, pid))]
         whole = sum(stat.rss_bytes for stat in stats)
         carried = Carried()
+        shared = await asyncio.to_thread(shared_files, cargo.root, processes)
         for pid in processes:
-            slices = carry_pages(cargo.root, pid, place.nodes, ways, carried, clock)
+            slices = carry_pages(cargo.root, pid, place.nodes, ways, carried, clock, shared)
             while True:
                 if not goes_on():
                     raise Interrupted

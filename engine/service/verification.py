@@ -14,6 +14,7 @@ What the kernel does not let us see is no difference, but for the policy: that m
 """
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,7 @@ from engine.host.gpu_holders import HeldGpu, held_gpus
 from engine.host.limit_groups import limits_in_force, same_cores, same_memory
 from engine.host.machine import read_machine
 from engine.host.numa import process_policy
-from engine.host.pages import Residency, residency
+from engine.host.pages import File, Residency, parts, residency, shared_files
 from engine.host.ports import listeners
 from engine.host.process import (
     family,
@@ -186,15 +187,32 @@ def _pages(
         yield Difference("pages", where, got, f"{repair} moves them")
     files = _together(root, processes, "file", chance)
     if files.away_from(nodes) > _MOST and files.resident_bytes >= _FILE_BYTES:
-        yield Difference(
-            "file pages",
-            where,
-            f"{_away(files, nodes)} of the files that it has mapped",
-            f"They lie in the page cache, which programs share: {repair} moves those that only "
-            "this instance has mapped; or let the engine read its weights instead of mapping "
-            "them; or stop it, drop the page cache (`echo 1 > /proc/sys/vm/drop_caches` as root) "
-            "and start it again",
+        got = f"{_away(files, nodes)} of the files that it has mapped"
+        yield Difference("file pages", where, got, _file_cure(root, processes, repair))
+
+
+def _file_cure(root: HostRoot, processes: Sequence[int], repair: str) -> str:
+    """Pages of a file are in memory once for all, where somebody first read it, whatever is bound
+    later (the page cache)."""
+    shared = shared_files(root, processes)
+    sizes: Counter[File] = Counter()
+    for part in (part for pid in processes for part in parts(root, pid, shared)):
+        if part.kind == "shared" and part.file:
+            sizes[part.file] += part.last - part.first
+    large = [file for file, size in sizes.items() if size >= _FILE_BYTES]
+    others = sorted({pid for file in large for pid in shared[file]})
+    or_read = "let the engine read its weights instead of mapping them"
+    if not others:
+        return (
+            f"{repair} moves them, because no other program has mapped these files; or {or_read}"
         )
+    shown = [f"{stat.name} (pid {pid})" for pid in others if (stat := read_stat(root, pid))]
+    names = ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
+    return (
+        f"Memory holds a file once for all programs, and {names} mapped the same: give each NUMA "
+        f"node a copy of its own of the files; or {or_read}. {repair} moves only what no other "
+        "program uses"
+    )
 
 
 def nodes_of(machine: Machine, pus: CpuSet) -> NodeSet:

@@ -38,7 +38,7 @@ time.sleep(600)
 """
 
 
-def numa_maps(pid: int | None) -> tuple[dict[str, int], list[str]]:
+def numa_maps(pid: int | str | None) -> tuple[dict[str, int], list[str]]:
     """Pages of its own memory by node, and the policies that stand in the file."""
     nodes: dict[str, int] = {}
     policies = set()

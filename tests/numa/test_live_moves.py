@@ -30,10 +30,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     return read
 
 
-def lies_on(chapter: Told, node: str) -> bool:
-    """Whether all of its own pages lie on one node, by numa_maps."""
+def lies_on(chapter: Told, node: str, *, fresh: int = 0) -> bool:
+    """Whether all of its own pages lie on one node, by numa_maps, but for a few `fresh` ones."""
     pages: dict[str, int] = chapter["pages"]
-    return set(pages) == {node} and pages[node] >= PAGES
+    return pages[node] >= PAGES and sum(pages.values()) - pages[node] <= fresh
 
 
 def test_bound_memory_lands_on_the_asked_node(told: Told) -> None:
@@ -44,7 +44,8 @@ def test_bound_memory_lands_on_the_asked_node(told: Told) -> None:
 
 def test_pages_that_went_elsewhere_are_found_and_brought_back(told: Told) -> None:
     gone, repaired = told["pages gone"], told["pages repaired"]
-    assert lies_on(gone, "3")
+    # It goes on to serve, and what it allocates comes from where it is bound.
+    assert lies_on(gone, "3", fresh=32)
     ((what, got),) = gone["check"]["differences"]
     assert what == "pages"
     assert got.startswith("NUMA node 3 has 100.0%")
