@@ -133,10 +133,14 @@ class Home:
     async def connect(self, *, start: bool = True) -> ServiceClient:
         return await connect(start=start, environment=self.environment)
 
-    async def served(self, arguments: str = "", *, launcher: str = "") -> ServiceClient:
+    async def served(
+        self, arguments: str = "", *, launcher: str = "", within_s: float = WITHIN_S
+    ) -> ServiceClient:
         """A client of a service with those arguments."""
         service = self.start_service(arguments, launcher=launcher)
-        await eventually_async(lambda: self._accepts() or service.poll() is not None)
+        await eventually_async(
+            lambda: self._accepts() or service.poll() is not None, within_s=within_s
+        )
         return await self.connect(start=False)
 
     def _accepts(self) -> bool:

@@ -225,13 +225,25 @@ def _the_right_kind(machine: Machine, wish: Instance, at: Placement) -> None:
     assert kinds == {"performance"} or slot.kind != "auto" or at.gpus
 
 
+def _feeds(machine: Machine, node: int) -> int:
+    """The node whose cores feed a GPU: its own, else the nearest that has some we may use."""
+    within = [core for core in machine.cores if core.pus & machine.pus.usable]
+    usable = {home for home in homes(within) if home is not None}
+    if node in usable:
+        return node
+    far = {one: machine.distance(node, one) for one in usable}
+    return min(usable, key=lambda one: (255 if far[one] is None else far[one], one))
+
+
 def _inside_the_slot(machine: Machine, wish: Instance, at: Placement) -> None:
     cores = cores_with(machine, whole(at))
     slot = Slot.parse(wish.slot)
     if at.gpus:
         told = {gpu.numa_node for gpu in cards(machine, at)}
         if None not in told:
-            assert homes(cores) <= told
+            assert homes(cores) <= {_feeds(machine, node or 0) for node in told}
+            away = homes(cores) - told
+            assert bool(away) == any("its cores come from node" in text for text in at.warnings)
     elif slot.kind == "auto":
         assert len(homes(cores)) == 1
     else:

@@ -38,7 +38,7 @@ def groups() -> list[str]:
 
 
 async def tell(home: Home, told: dict[str, Any]) -> None:
-    client = await home.served(QUICK)
+    client = await home.served(QUICK, within_s=SLOW_S)
     wish: dict[str, Any] = {
         "name": "a",
         "slot": "numa:0/core:0",

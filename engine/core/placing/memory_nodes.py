@@ -28,7 +28,7 @@ def memory_of(
     near = NodeSet(node for core in cores for node in core.numa_nodes)
     if len(near) > 1:
         warnings.append(
-            f"spans NUMA nodes {near}: {_price(machine, near)}; one instance per node avoids it"
+            f"spans NUMA nodes {near}: {price_of(machine, near)}; one instance per node avoids it"
         )
     if not machine.numa_nodes:
         reasons.append("this kernel tells no NUMA nodes: memory is not bound")
@@ -45,7 +45,7 @@ def memory_of(
     chosen = near & memory
     whose = f"the node{'s' if len(chosen) > 1 else ''} of its cores"
     if not chosen:
-        chosen = NodeSet([_nearest(machine, near, memory)])
+        chosen = NodeSet([nearest(machine, near, memory)])
         whose = "the nearest with memory that we may use"
         costs = [machine.distance(origin, min(chosen)) for origin in near]
         known = [cost for cost in costs if cost is not None]
@@ -64,18 +64,21 @@ def memory_of(
     return MemoryBinding(policy, str(chosen))
 
 
-def _price(machine: Machine, nodes: NodeSet) -> str:
+def price_of(machine: Machine, nodes: NodeSet) -> str:
+    """What the longest way between these nodes costs, in words."""
     costs = [machine.distance(a, b) for a in nodes for b in nodes if a != b]
     known = [cost for cost in costs if cost is not None]
     return f"distance {max(known)} against 10 at home" if known else "distance not told"
 
 
-def _nearest(machine: Machine, near: NodeSet, memory: NodeSet) -> int:
+def nearest(machine: Machine, near: NodeSet, among: NodeSet) -> int:
+    """Of some nodes the nearest to any of `near`, by the firmware's distances."""
+
     def cost(node: int) -> int:
         costs = [machine.distance(origin, node) for origin in near]
         return min((one for one in costs if one is not None), default=255)
 
-    return min(memory, key=lambda node: (cost(node), node))
+    return min(among, key=lambda node: (cost(node), node))
 
 
 def _cores_on(cores: Sequence[Core], node: int) -> int:

@@ -24,15 +24,23 @@ class PortChoice:
         names = {one.name for one in wishes}
         self._theirs = {port: name for name, port in kept.items() if name in names}
 
+    def conflict(self, wish: Instance) -> CannotPlace | None:
+        """Why it cannot have the port that it names; None where it names none, or can."""
+        if wish.port is None:
+            return None
+        holder = self._taken.get(wish.port, self._named[wish.port])
+        if holder == wish.name:
+            return None
+        return CannotPlace(
+            f"port {wish.port} is taken by {holder}",
+            "Choose another port, or leave it out to get a free one",
+        )
+
     def choose(self, wish: Instance) -> int:
         """The instance's port, free until `take` is called. Raises CannotPlace."""
         if wish.port is not None:
-            holder = self._taken.get(wish.port)
-            if holder is not None or self._named[wish.port] != wish.name:
-                raise CannotPlace(
-                    f"port {wish.port} is taken by {holder or self._named[wish.port]}",
-                    "Choose another port, or leave it out to get a free one",
-                )
+            if conflict := self.conflict(wish):
+                raise conflict
             return wish.port
         kept = self._kept.get(wish.name)
         if kept is not None and kept not in self._taken and kept not in self._named:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from engine.core.cpuset import CpuSet
+from engine.core.cpuset import CpuSet, NodeSet
+from engine.core.placing.memory_nodes import nearest
 from engine.core.topology import Core, Machine
 
 NO_NODE = -1
@@ -24,6 +25,16 @@ def free_cores(machine: Machine, held: Iterable[int]) -> dict[int, list[Core]]:
     return free
 
 
+def core_node(machine: Machine, node: int | None) -> int | None:
+    """The NUMA node whose cores feed a GPU on this one: the nearest that has some we may use."""
+    if node is None:
+        return None
+    homes = {home(core) for core in machine.cores if core.pus & machine.pus.usable} - {NO_NODE}
+    return (
+        node if node in homes or not homes else nearest(machine, NodeSet([node]), NodeSet(homes))
+    )
+
+
 def gpu_share(
     machine: Machine, wanted: CpuSet, gpus_taken: Iterable[int], free: Mapping[int, Sequence[Core]]
 ) -> tuple[Core, ...]:
@@ -31,11 +42,13 @@ def gpu_share(
     taken = CpuSet(gpus_taken)
     mine: dict[int | None, int] = {}
     rivals: dict[int | None, int] = {}
+    from_ = {node: core_node(machine, node) for node in {gpu.numa_node for gpu in machine.gpus}}
     for gpu in machine.gpus:
+        node = from_[gpu.numa_node]
         if gpu.index in wanted:
-            mine[gpu.numa_node] = mine.get(gpu.numa_node, 0) + 1
+            mine[node] = mine.get(node, 0) + 1
         elif gpu.index not in taken:
-            rivals[gpu.numa_node] = rivals.get(gpu.numa_node, 0) + 1
+            rivals[node] = rivals.get(node, 0) + 1
     chosen: list[Core] = []
     for node, count in mine.items():
         if node is None:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.core.cpuset import CpuSet
+from engine.core.cpuset import CpuSet, NodeSet
 from engine.core.errors import CannotPlace
 from engine.core.layout import Instance, Ports
 from engine.core.placing.auto import (
@@ -24,24 +24,19 @@ from engine.core.placing.core_choice import (
     warn_of_mixture,
 )
 from engine.core.placing.engine_traits import EngineTraits
-from engine.core.placing.gpu_groups import price
 from engine.core.placing.held import Held
-from engine.core.placing.memory_nodes import memory_of
+from engine.core.placing.memory_nodes import memory_of, price_of
 from engine.core.placing.memory_room import MemoryRoom, Sizes
 from engine.core.placing.port_choice import PortChoice
-from engine.core.placing.shares import free_cores, gpu_share
+from engine.core.placing.shares import core_node, free_cores, gpu_share
+from engine.core.placing.telling import Near, tell_nearness, warn_of_strangers
 from engine.core.slot import Slot, cores_of
 from engine.core.status import MemoryBinding
-from engine.core.strangers import held_pus, holders, on
+from engine.core.strangers import held_pus
 from engine.core.topology import Core, Gpu, Machine
 
 GPU_CORES = 4
 """For each GPU, where instances on cores want the rest: to feed it, and for tokens and text."""
-_NEAR = {
-    0: "below one PCIe switch",
-    1: "below one PCIe root port",
-    2: "on one NUMA node, with the processor between them",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +95,15 @@ class Table:
     def seat(self, wish: Instance) -> Seat:
         """Places the instance and remembers it. Raises CannotPlace or SlotError."""
         slot = Slot.parse(wish.slot)
+        if conflict := self._ports.conflict(wish):
+            raise conflict
         reasons: list[str] = []
         warnings: list[str] = []
         gpus = self._gpus(wish, slot, reasons, warnings)
         cores, pus = self._cores(wish, slot, gpus, reasons, warnings)
         whole = CpuSet(pu for core in cores for pu in core.pus)
-        self._warn_of_strangers(pus, whole, gpus, reasons, warnings)
+        near = Near(self._machine, self._strangers, pus, whole, gpus)
+        warn_of_strangers(near, reasons, warnings)
         traits = self._traits_of(wish)
         groups = by_node(cores) if traits.binds_threads else [cores]
         kept, own = CpuSet(), list[Core]()
@@ -166,7 +164,7 @@ class Table:
                     f"the {wish.engine} engine cannot split a model over {len(gpus)} GPUs",
                     'Write one replica a GPU: slot = "each gpu"',
                 )
-            self._tell_nearness(gpus, reasons, warnings)
+            tell_nearness(self._machine, gpus, reasons, warnings)
         self._room.check_gpus(wish, gpus, traits.memory_share, reasons)
         if len(gpus) > 1 and self._room.fits_one(wish, gpus[0], traits.memory_share):
             warnings.append(
@@ -174,30 +172,6 @@ class Table:
                 "measure one against all, or run a replica on each"
             )
         return gpus
-
-    def _tell_nearness(self, gpus: Sequence[Gpu], reasons: list[str], warnings: list[str]) -> None:
-        far = price(gpus)
-        which = ", ".join(str(gpu.index) for gpu in gpus)
-        models = sorted({gpu.name or gpu.device or "unknown" for gpu in gpus})
-        if len(models) > 1:
-            warnings.append(f"different cards ({', '.join(models)}): all wait for the slowest")
-        if far in _NEAR:
-            reasons.append(f"GPU {which} are {_NEAR[far]}")
-            return
-        nodes = {gpu.numa_node for gpu in gpus}
-        if None in nodes:
-            warnings.append(
-                f"firmware does not tell where GPU {which} are: each layer's exchange may cross "
-                "NUMA nodes"
-            )
-            return
-        costs = [self._machine.distance(a or 0, b or 0) for a in nodes for b in nodes if a != b]
-        told = [cost for cost in costs if cost is not None]
-        away = f" (distance {max(told)} against 10 at home)" if told else ""
-        warnings.append(
-            f"GPU {which} are on different NUMA nodes{away}: each layer's exchange crosses the "
-            "interconnect"
-        )
 
     def wants_gpus(self, wish: Instance) -> bool:
         """Whether an `auto` wish is for GPUs."""
@@ -219,7 +193,7 @@ class Table:
         if gpus:
             indexes = CpuSet(gpu.index for gpu in gpus)
             where = f"gpu:{indexes}"
-            cores = self._near_gpus(wish, indexes, where, reasons)
+            cores = self._near_gpus(wish, indexes, where, reasons, warnings)
         elif slot.kind == "auto":
             cores = self._choice(wish, reasons).cores
         else:
@@ -249,11 +223,24 @@ class Table:
         return cores
 
     def _near_gpus(
-        self, wish: Instance, indexes: CpuSet, slot: str, reasons: list[str]
+        self,
+        wish: Instance,
+        indexes: CpuSet,
+        slot: str,
+        reasons: list[str],
+        warnings: list[str],
     ) -> tuple[Core, ...]:
-        nodes = {gpu.numa_node for gpu in self._machine.gpus if gpu.index in indexes}
+        own = {gpu.numa_node for gpu in self._machine.gpus if gpu.index in indexes}
+        nodes = {core_node(self._machine, node) for node in own}
         told = CpuSet(node for node in nodes if node is not None)
         where = f"NUMA node {told}, the node of GPU {indexes}"
+        if nodes != own:
+            bare = NodeSet(node for node in own if node is not None) - told
+            where = f"NUMA node {told}, the nearest to GPU {indexes} with cores that we may use"
+            warnings.append(
+                f"NUMA node {bare}, the node of GPU {indexes}, has no core that we may use: its "
+                f"cores come from node {told}, {price_of(self._machine, bare | told)}"
+            )
         if None in nodes:
             where = "any NUMA node, because firmware does not tell the GPU's"
         cores: tuple[Core, ...] = ()
@@ -331,6 +318,8 @@ class Table:
                 if Slot.parse(one.slot).kind == "auto"
                 and self.wants_gpus(one) == gpus
                 and (one.name in self._last) == (wish.name in self._last)
+                # One that is refused anyhow takes no place from the others.
+                and not self._ports.conflict(one)
             ]
             if gpus:
                 taken = {*self._gpu_holder, *(i for each in self._strangers for i in each.gpus)}
@@ -366,33 +355,6 @@ class Table:
                 shared=held_pus(self._strangers),
             )
         return answer
-
-    def _warn_of_strangers(
-        self,
-        pus: CpuSet,
-        whole: CpuSet,
-        gpus: Sequence[Gpu],
-        reasons: list[str],
-        warnings: list[str],
-    ) -> None:
-        """`whole` is all PUs of the cores: who runs on a sibling takes from the core too."""
-        if here := on(self._strangers, pus=pus):
-            warnings.append(
-                f"PU {held_pus(here) & pus} is also held by {holders(here)}: both will be slower"
-            )
-        elif here := on(self._strangers, pus=whole):
-            warnings.append(
-                f"PU {held_pus(here) & whole}, on the same cores, is held by {holders(here)}: "
-                "both will be slower"
-            )
-        elif self._strangers:
-            elsewhere = on(self._strangers, pus=self._machine.pus.usable)
-            if elsewhere:
-                taken = held_pus(elsewhere) & self._machine.pus.usable
-                reasons.append(f"PU {taken} left to {holders(elsewhere)}")
-        busy = on(self._strangers, gpus=[gpu.index for gpu in gpus])
-        if busy:
-            warnings.append(f"a GPU of this slot is also held by {holders(busy)}")
 
     def _traits_of(self, wish: Instance) -> EngineTraits:
         return self._traits.get(wish.engine, EngineTraits())
