@@ -3,6 +3,7 @@ undoing everything brings back the first state."""
 
 import asyncio
 import random
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -45,6 +46,10 @@ WALKS = {
         (200, 60),
     ),
 }
+
+
+def _has_steps(control: PlayedControl, many: int) -> bool:
+    return len(control.history.done) == many
 
 
 def agree(app: SlotdeckApp, control: PlayedControl) -> None:
@@ -110,7 +115,7 @@ async def walk(name: str, steps: list[object]) -> None:
             await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
             assert "Undo" in text(app)
             await pilot.press("enter")
-            await until(pilot, lambda left=left: len(control.history.done) == left - 1)
+            await until(pilot, partial(_has_steps, control, left - 1))
             await until(pilot, lambda: app.view.snapshot is control.its_snapshots[-1])
             await until(pilot, lambda: app.screen is app.board)
         assert control.places() == first

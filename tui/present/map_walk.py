@@ -1,5 +1,8 @@
 """Which slot the map's cursor reaches next, by direction."""
 
+from dataclasses import replace
+
+from tui.drag import core_of
 from tui.present.map_parts import Area, Plan
 
 DIRECTIONS = {"up": (0, -1), "down": (0, 1), "left": (-1, 0), "right": (1, 0)}
@@ -36,6 +39,18 @@ def neighbour(plan: Plan, slot: str | None, direction: str) -> str | None:
         if best is None or score < best[0]:
             best = (score, area.slot)
     return best[1] if best else slot
+
+
+def next_core(plan: Plan, slot: str | None, direction: str) -> str | None:
+    """The same among cores alone: left and right go on in the order of cores, over all edges."""
+    cores = [area for area in plan.areas if area.slot.startswith("core:")]
+    cores.sort(key=lambda area: core_of(area.slot) or 0)
+    at = next((at for at, area in enumerate(cores) if area.slot == slot), None)
+    if at is None or direction in ("up", "down"):
+        there = neighbour(replace(plan, areas=tuple(cores)), slot, direction)
+        return there or (cores[0].slot if cores else slot)
+    to = at + DIRECTIONS[direction][0]
+    return cores[to].slot if 0 <= to < len(cores) else slot
 
 
 def _anchor(area: Area) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from tui.present.map_parts import Plan
 from tui.present.map_plan import map_plan
 from tui.present.map_scene import Scene, map_scene
 from tui.present.map_titles import crumb_line, legend, slot_text
-from tui.present.map_walk import first_slot, neighbour
+from tui.present.map_walk import first_slot, neighbour, next_core
 from tui.present.map_zoom import MACHINE, farther, nearer, path
 from tui.view import View
 from tui.widgets.palette import Palette
@@ -59,6 +59,8 @@ class MachineMap(ScrollView, can_focus=True):
         self.verdict = "maybe"
         self.zoom = MACHINE
         """The part of the machine that is shown."""
+        self.by_core = False
+        """Whether arrows go from core to core, as while an end is moved."""
         self._tints: Mapping[str, str] = {}
         self._crumbs: Line = ()
         self.border_title = MACHINE
@@ -251,7 +253,10 @@ class MachineMap(ScrollView, can_focus=True):
         self.put_cursor(slot)
 
     def action_walk(self, direction: str) -> None:
-        if self._plan and (slot := neighbour(self._plan, self.cursor, direction)):
+        if self._plan is None:
+            return
+        walk = next_core if self.by_core else neighbour
+        if slot := walk(self._plan, self.cursor, direction):
             self.put_cursor(slot)
 
     def action_choose(self) -> None:
@@ -290,8 +295,7 @@ class MachineMap(ScrollView, can_focus=True):
             event.prevent_default()
             self.look(nearer_by_one=False)
 
-    def on_focus(self) -> None:
-        self._redraw()
-
-    def on_blur(self) -> None:
+    def watch_has_focus(self, has_focus: bool) -> None:  # noqa: FBT001  Textual calls it
+        # Not on_focus, which runs before the widget has its focus.
+        super().watch_has_focus(has_focus)
         self._redraw()
