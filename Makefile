@@ -53,6 +53,7 @@ bench: $(VENV)/.dev
 	PYTHONPATH=. $(BIN)/python benchmarks/ab_simulation.py
 	PYTHONPATH=. $(BIN)/python benchmarks/engines.py
 	PYTHONPATH=. $(BIN)/python benchmarks/launch.py
+	PYTHONPATH=. $(BIN)/python benchmarks/service_cost.py
 	PYTHONPATH=. $(BIN)/python benchmarks/soak.py
 
 clean:

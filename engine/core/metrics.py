@@ -89,8 +89,9 @@ def parse_metrics(text: str, names: MetricNames, *, at: float) -> Scrape:
 
 def _bound(labels: str) -> float | None:
     plain = _BOUND.search(labels)
-    if plain and labels.count('"') > 2:
-        # Another label's value may hold the words `,le="`: look only where labels begin.
+    before = labels[: plain.start()] if plain else ""
+    if before.count('"') % 2 or "\\" in before:
+        # The words `,le="` may be in another label's value: look only where labels begin.
         at = 0
         for quoted in _QUOTED.finditer(labels):
             if labels[at : quoted.start()].strip(", \t").rstrip("= \t") == "le":

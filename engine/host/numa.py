@@ -169,10 +169,17 @@ def resident_nodes(
         sizes.append((last - first) // PAGE_BYTES)
     if not starts:
         return None
-    picked = chance.choices(range(len(starts)), weights=sizes, k=samples)
-    pages = array(
-        "Q", (starts[index] + chance.randrange(sizes[index]) * PAGE_BYTES for index in picked)
-    )
+    pages = array("Q")
+    # One anywhere in each of so many equal parts of all its pages, in the order of the mappings.
+    part, mappings = sum(sizes) / samples, iter(zip(starts, sizes, strict=True))
+    start, size = next(mappings)
+    before = 0
+    for number in range(samples):
+        at = int((number + chance.random()) * part) - before
+        while at >= size and (following := next(mappings, None)) is not None:
+            at, before = at - size, before + size
+            start, size = following
+        pages.append(start + min(at, size - 1) * PAGE_BYTES)
     try:
         status = move_pages(pid, pages, None)
     except OSError:

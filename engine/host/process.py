@@ -11,6 +11,8 @@ from engine.host.root import HostRoot
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_KERNEL_THREAD = 0x00200000
+"""PF_KTHREAD of the flags (linux/sched.h): most processes of a large server are such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class ProcessStat:
     started_ticks: int
     """Clock ticks after boot: with the boot id and the pid, a process's identity."""
     rss_bytes: int
+    is_kernel: bool = False
+    """A thread of the kernel's own: it has no environment, no memory and no open files."""
 
     @property
     def alive(self) -> bool:
@@ -55,6 +59,7 @@ def read_stat(root: HostRoot, pid: int) -> ProcessStat | None:
         cpu_s=(int(fields[11]) + int(fields[12])) / TICKS_PER_S,
         started_ticks=int(fields[19]),
         rss_bytes=int(fields[21]) * PAGE_BYTES,
+        is_kernel=bool(int(fields[6]) & _KERNEL_THREAD),
     )
 
 
@@ -95,17 +100,22 @@ def marked(root: HostRoot, processes: dict[int, ProcessStat], mark: str) -> tupl
     return tuple(
         stat.pid
         for stat in processes.values()
-        if stat.alive and wanted in _environment(root, stat.pid)
+        if stat.alive and not stat.is_kernel and wanted in _environment(root, stat.pid)
     )
 
 
-def marks(root: HostRoot, variable: str) -> dict[int, str]:
-    """Every living process that carries an environment variable, with its value there."""
+def marks(
+    root: HostRoot, variable: str, processes: dict[int, ProcessStat] | None = None
+) -> dict[int, str]:
+    """Every living process that carries an environment variable, with its value there.
+
+    Of all, or of those that were read before.
+    """
     start = f"{variable}=".encode()
     return {
         stat.pid: setting[len(start) :].decode("utf-8", "replace")
-        for stat in read_all(root).values()
-        if stat.alive
+        for stat in (read_all(root) if processes is None else processes).values()
+        if stat.alive and not stat.is_kernel
         for setting in _environment(root, stat.pid)
         if setting.startswith(start)
     }

@@ -36,7 +36,10 @@ _GROUP_FILES = (
 
 
 def read_strangers(
-    root: HostRoot, ours: Collection[int], machine: Machine
+    root: HostRoot,
+    ours: Collection[int],
+    machine: Machine,
+    processes: dict[int, ProcessStat] | None = None,
 ) -> tuple[Stranger, ...]:
     """Processes that a plan must keep away from, by pid. Never raises: they come and go.
 
@@ -54,8 +57,9 @@ def read_strangers(
     One /proc/PID/stat is read of every process, its status only from 64 MiB or one second of CPU
     time on, its threads only if it may count. Processes of other PID namespaces, or hidden by
     the mount option `hidepid`, are not seen. Arguments and environments are never read.
+    `processes`: all of them, where they were read just before.
     """
-    processes = read_all(root)
+    processes = read_all(root) if processes is None else processes
     known = set(family(processes, ours))
     waiting = [
         stat

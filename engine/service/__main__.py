@@ -13,6 +13,7 @@ from pathlib import Path
 from engine.core.errors import ControlError
 from engine.core.lifecycle import Policy
 from engine.host.paths import Paths
+from engine.host.root import HostRoot
 from engine.service.server import IDLE_EXIT_S, Service
 
 ALREADY = 75
@@ -23,7 +24,12 @@ _M_ARENA_MAX, _M_TRIM_THRESHOLD = -8, -1
 _TRIM_BYTES = 128 << 10
 
 
-def main(*, idle_exit_s: float = IDLE_EXIT_S, patience: Policy | None = None) -> int:
+def main(
+    *,
+    idle_exit_s: float = IDLE_EXIT_S,
+    patience: Policy | None = None,
+    root: HostRoot | None = None,
+) -> int:
     """Run until told to end, or until nothing runs and nobody looks."""
     _keep_memory_small()
     deadline = time.monotonic() + _DYING_S
@@ -55,7 +61,7 @@ def main(*, idle_exit_s: float = IDLE_EXIT_S, patience: Policy | None = None) ->
             1,
         )
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    service = Service(paths, environment, idle_exit_s=idle_exit_s, patience=patience)
+    service = Service(paths, environment, idle_exit_s=idle_exit_s, patience=patience, root=root)
     return asyncio.run(service.run())
 
 

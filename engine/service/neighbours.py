@@ -5,7 +5,7 @@ import os
 from engine.core.strangers import Stranger
 from engine.core.topology import Machine
 from engine.host.node_memory import read_node_memory
-from engine.host.process import marks
+from engine.host.process import marks, read_all
 from engine.host.root import HostRoot
 from engine.host.strangers import read_strangers
 from engine.service.processes import MARK
@@ -13,8 +13,9 @@ from engine.service.processes import MARK
 
 def strangers_on(root: HostRoot, machine: Machine) -> tuple[Stranger, ...]:
     """Programs that hold PUs or GPUs and are no instance of this user's."""
-    ours = [pid for pid in marks(root, MARK) if _is_ours(root, pid)]
-    return read_strangers(root, ours, machine)
+    processes = read_all(root)
+    ours = [pid for pid in marks(root, MARK, processes) if _is_ours(root, pid)]
+    return read_strangers(root, ours, machine, processes)
 
 
 def free_memory(root: HostRoot) -> dict[int, int]:

@@ -19,10 +19,13 @@ from engine.host.process import family, read_all, read_stat
 from engine.host.root import HostRoot
 
 LATENCY_WINDOW_S = 30.0
-FAMILY_EVERY_S = 5.0
+FAMILY_EVERY_S = 10.0
 """How often all of /proc is searched for new children; in between only known ones are read."""
-PAGES_EVERY_S = 5.0
+PAGES_EVERY_S = 10.0
+UNWATCHED_EVERY_S = 60.0
+"""Both, while nobody watches: on a large server they are most of what a sample costs."""
 PAGE_SAMPLES = 1000
+"""Of one engine, shared by its processes."""
 SCRAPE_WITHIN_S = 30.0
 """Then the connection is given up and a new one made."""
 _WAIT_FOR_SCRAPES_S = 0.25
@@ -74,6 +77,8 @@ class _History:
     members: dict[int, int] = field(default_factory=dict)
     """pid -> start time: a number may come to belong to somebody else."""
     members_at: float = float("-inf")
+    was_ready: bool = False
+    """When they were looked for: until then an engine makes most of its processes."""
     cpu_s: dict[int, float] = field(default_factory=dict)
     cpu_at: float | None = None
     pages_local: float | None = None
@@ -82,6 +87,10 @@ class _History:
     asking: "asyncio.Task[None] | None" = None
     silent_since: float | None = None
     scrape_why: str = ""
+
+    def is_due(self, now: float, subject: Subject, pause_s: float) -> bool:
+        """Whether its processes are to be looked for again."""
+        return now - self.members_at >= pause_s or subject.ready != self.was_ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +114,18 @@ class Sampler:
         self._cpu_times: Times = {}
         self._numastat: dict[int, dict[str, int]] = {}
         self._histories: dict[str, _History] = {}
+        self._watched = True
 
     async def sample(
-        self, now: float, subjects: Sequence[Subject], nodes: Sequence[int]
+        self,
+        now: float,
+        subjects: Sequence[Subject],
+        nodes: Sequence[int],
+        *,
+        watched: bool = True,
     ) -> Sample:
         """Take a sample; `now` in seconds of the sampler's clock."""
+        self._watched = watched
         marks = {subject.name: subject.mark for subject in subjects}
         for name, history in list(self._histories.items()):
             if marks.get(name) != history.mark:
@@ -171,13 +187,14 @@ class Sampler:
         times = read_cpu_times(self._root)
         shares = busy_shares(self._cpu_times, times) if self._cpu_times else {}
         self._cpu_times = times
-        if any(now - self._histories[one.name].members_at >= FAMILY_EVERY_S for one in subjects):
+        pause_s = FAMILY_EVERY_S if self._watched else UNWATCHED_EVERY_S
+        if any(self._histories[one.name].is_due(now, one, pause_s) for one in subjects):
             processes = read_all(self._root)
             for subject in subjects:
                 history = self._histories[subject.name]
                 members = family(processes, [subject.pid])
                 history.members = {pid: processes[pid].started_ticks for pid in members}
-                history.members_at = now
+                history.members_at, history.was_ready = now, subject.ready
         return _HostReading(
             pus_busy=tuple(shares.get(pu) for pu in sorted(times)),
             nodes=tuple(self._node(node) for node in nodes),
@@ -211,7 +228,7 @@ class Sampler:
             used = sum(spent - history.cpu_s.get(pid, 0.0) for pid, spent in cpu_s.items())
             cores = max(0.0, used / (now - history.cpu_at))
         history.cpu_s, history.cpu_at = cpu_s, now
-        if now - history.pages_at >= PAGES_EVERY_S:
+        if now - history.pages_at >= (PAGES_EVERY_S if self._watched else UNWATCHED_EVERY_S):
             history.pages_at = now
             self._sample_pages(subject, history)
         return cores, sum(stat.rss_bytes for stat in stats) or None
@@ -224,7 +241,8 @@ class Sampler:
         here = total = 0
         refused = False
         for pid in history.members:
-            found = resident_nodes(self._root, pid, samples=PAGE_SAMPLES, chance=self._chance)
+            samples = max(1, PAGE_SAMPLES // len(history.members))
+            found = resident_nodes(self._root, pid, samples=samples, chance=self._chance)
             if found is None:  # refused, or it has just ended
                 refused = True
                 continue

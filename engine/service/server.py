@@ -21,6 +21,7 @@ from engine.core.strangers import Stranger
 from engine.core.topology import Machine
 from engine.host.machine import read_machine
 from engine.host.paths import Paths
+from engine.host.root import HostRoot
 from engine.service.adoption import adopt
 from engine.service.answers import answer
 from engine.service.catalogue import catalogue
@@ -50,7 +51,7 @@ QUIET_TICK_S = 1.0
 """While nothing starts, stops or waits to start again."""
 WATCHED_EVERY_S = 1.0
 UNWATCHED_EVERY_S = 5.0
-STRANGERS_EVERY_S = 15.0
+STRANGERS_EVERY_S = 30.0
 """Only while somebody watches: all of /proc is read for it."""
 IDLE_EXIT_S = 60.0
 CONNECTIONS = 64
@@ -67,14 +68,16 @@ class Service:
         *,
         idle_exit_s: float = IDLE_EXIT_S,
         patience: Policy | None = None,
+        root: HostRoot | None = None,
     ) -> None:
         self._paths = paths
         self._idle_exit_s = idle_exit_s
         around = Surroundings(environment, paths.models)
-        self._supervisor = Supervisor(paths, around, patience=patience)
+        self._supervisor = Supervisor(paths, around, root=root, patience=patience)
         self._loads = Loads(environment, paths.state / "load.log")
         self._sampler = Sampler(self._supervisor.root)
         self._machine = read_machine(self._supervisor.root)
+        self._revision = self._machine.revision
         self._offers = Offers(self._supervisor, self._loads, self._instances)
         self._snapshot: Snapshot | None = None
         self._sample = Sample((), (), {})
@@ -157,7 +160,7 @@ class Service:
             nodes = [node.os_index for node in self._machine.numa_nodes]
             try:
                 self._sample = await self._sampler.sample(
-                    started, subjects(self._supervisor), nodes
+                    started, subjects(self._supervisor), nodes, watched=self._watchers > 0
                 )
             except Exception as error:  # noqa: BLE001 - a sensor's oddity must not end the service
                 self._supervisor.tell(f"sampling failed: {error!r}", "error")
@@ -186,7 +189,7 @@ class Service:
     async def _publish(self) -> None:
         self._snapshot = snapshot(
             self._supervisor,
-            self._machine,
+            self._revision,
             self._sample,
             self._loads.status(),
             now=time.monotonic(),
@@ -199,6 +202,7 @@ class Service:
 
     async def _read_machine(self) -> Machine:
         self._machine = await asyncio.to_thread(read_machine, self._supervisor.root)
+        self._revision = self._machine.revision  # costs more than all else of a snapshot
         return self._machine
 
     def _instances(self) -> tuple[InstanceStatus, ...]:

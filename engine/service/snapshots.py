@@ -7,7 +7,6 @@ from engine.core.cpuset import NodeSet
 from engine.core.history import History
 from engine.core.status import InstanceStatus, LoadStatus, Snapshot, State
 from engine.core.strangers import Stranger
-from engine.core.topology import Machine
 from engine.drivers.registry import driver_of
 from engine.service.arranging import Stand
 from engine.service.managed import Managed
@@ -37,7 +36,7 @@ def subjects(supervisor: Supervisor) -> list[Subject]:
 
 def snapshot(
     supervisor: Supervisor,
-    machine: Machine,
+    revision: str,
     sample: Sample,
     load: LoadStatus | None,
     *,
@@ -49,7 +48,7 @@ def snapshot(
     """One consistent picture."""
     return Snapshot(
         sampled_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        revision=machine.revision,
+        revision=revision,
         instances=tuple(
             _status(managed, sample.figures.get(managed.name), now)
             for managed in supervisor.managed.values()
