@@ -6,7 +6,7 @@ from typing import Protocol
 
 from engine.core.command import Explained
 from engine.core.layout import Instance
-from engine.core.placement import Placement, Refusal
+from engine.core.placed import Placement, Refusal
 from engine.core.status import Snapshot
 from engine.core.topology import Machine
 

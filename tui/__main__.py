@@ -2,10 +2,10 @@
 
 import argparse
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,15 @@ from tui.settings import Settings, config_folder, config_path, read_settings
 from tui.terminal import DUMB, TerminalKind, terminal_kind
 
 if TYPE_CHECKING:
+    from engine.client import ServiceClient
     from engine.control import ApplyLayout
+    from engine.core.status import Snapshot
+    from engine.core.topology import Machine
     from tui.app import SlotdeckApp
+
+GARBAGE_AFTER_S = 2.0
+ASK_FOR_S = 0.004
+"""For the questions to be on their way."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Open the panel; the exit code is the command's."""
     args = parser().parse_args(argv)
+    # Of what is loaded until the first frame nothing is garbage; looking for it costs a tenth.
+    gc.disable()
     # Read once, here: everything below is given values.
     environment = dict(os.environ)  # noqa: TID251
     if why := why_no_panel(environment.get("TERM", "")):
@@ -128,13 +137,16 @@ async def open_panel(layout: "ApplyLayout | None", reach: Reach, looks: Looks) -
     sys.stdout.flush()
     try:
         control = await connect(reach=reach)
-        with suppress(ServiceUnreachable):
-            await control.snapshot()  # one of another version is told here, not in a toast
+        asking = asyncio.create_task(first_look(control))
+        # The service answers while Textual is being loaded.
+        await asyncio.wait({asking}, timeout=ASK_FOR_S)
+        from tui.app import SlotdeckApp
+        from tui.widgets.schemes import scheme_for
+
+        first = await asking
     finally:
         sys.stdout.write("\r\x1b[K")
         sys.stdout.flush()
-    from tui.app import SlotdeckApp
-    from tui.widgets.schemes import scheme_for
 
     app = SlotdeckApp(
         control,
@@ -149,8 +161,19 @@ async def open_panel(layout: "ApplyLayout | None", reach: Reach, looks: Looks) -
         reconnect=partial(connect, reach=reach),
         terminal=sys.stdin.fileno(),
         host=reach.host,
+        first=first,
     )
     return await run(app)
+
+
+async def first_look(client: "ServiceClient") -> "tuple[Machine, Snapshot] | None":
+    """Machine and snapshot for the first frame; a service of another version is told here, not
+    in a toast."""
+    try:
+        machine, snapshot = await asyncio.gather(client.machine(), client.snapshot())
+    except ServiceUnreachable:
+        return None  # the panel says so, and tries again
+    return machine, snapshot
 
 
 async def run(app: "SlotdeckApp") -> int:
@@ -160,6 +183,7 @@ async def run(app: "SlotdeckApp") -> int:
 
     watch = LastResort(sys.stdin.fileno())
     watch.start()
+    asyncio.get_running_loop().call_later(GARBAGE_AFTER_S, look_for_garbage)
     try:
         await app.run_async()
     finally:
@@ -174,6 +198,12 @@ async def run(app: "SlotdeckApp") -> int:
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, sys.stdout.fileno())
     return app.return_code or 0
+
+
+def look_for_garbage() -> None:
+    """From now on, and only among what is new."""
+    gc.freeze()
+    gc.enable()
 
 
 if __name__ == "__main__":

@@ -4,21 +4,23 @@ import asyncio
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from rich.console import RenderableType
 from textual._compositor import ChopsUpdate
 from textual.app import App, SystemCommand
+from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
 from engine.control import ApplyLayout, Control
 from engine.core.status import Happening, Snapshot
-from tui.actions import ACTIONS
+from engine.core.topology import Machine
 from tui.backpressure import terminal_is_behind
 from tui.desk import Desk
 from tui.exact_update import ExactUpdate
@@ -31,9 +33,9 @@ from tui.messages import (
     MachineRead,
     SnapshotArrived,
 )
+from tui.present.commands import commands
 from tui.present.glyphs import ASCII, UNICODE
 from tui.present.happenings import Event, fresh
-from tui.present.keys import keys_of, shown
 from tui.present.text import clean
 from tui.screens.board import BoardScreen
 from tui.screens.page import Page
@@ -74,10 +76,12 @@ class SlotdeckApp(App[None]):
         keys: Mapping[str, str] | None = None,
         mouse: bool = True,
         layouts: Path | None = None,
+        first: tuple[Machine, Snapshot] | None = None,
         utc: Callable[[], str] = lambda: datetime.now(UTC).isoformat(timespec="seconds"),
     ) -> None:
         """`layout` is offered once connected; `terminal`: the descriptor watched for hang-ups;
-        `keys`: of the user's own choice; `layouts`: the folder with the user's own."""
+        `keys`: of the user's own choice; `layouts`: the folder with the user's own; `first`: what
+        is known already, for the first frame."""
         super().__init__(ansi_color=scheme.theme.ansi or None)
         self._follower = Follower(control, reconnect, self.post_message, clock, retry_s)
         self.view = View(readonly=readonly, host=host, keys=dict(keys or {}))
@@ -85,6 +89,9 @@ class SlotdeckApp(App[None]):
         self._mouse_at_first = mouse
         self._utc = utc
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._told: tuple[Happening, ...] = ()
+        """Happenings of the newest snapshot."""
+        self._is_first_look = True
         self._layout = layout
         self._clock = clock
         self._terminal = terminal
@@ -114,10 +121,26 @@ class SlotdeckApp(App[None]):
             glyphs=glyphs,
             folder=layouts,
         )
+        if first is not None:
+            self.board.first_view = self.view = self._seen_first(*first)
         if layout is not None:
             self.board.opened = str(Path(layout.base, Path(layout.name).name))
         self.register_theme(scheme.theme)
         self.theme = scheme.theme.name
+
+    def _seen_first(self, machine: Machine, snapshot: Snapshot) -> View:
+        return replace(
+            self.view,
+            machine=machine,
+            snapshot=snapshot,
+            connection=Connection.LIVE,
+            arrived_at=self._clock(),
+            selected=next((each.name for each in snapshot.instances), None),
+        )
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Textual's translate ANSI colours, of which our own schemes have none."""
+        return super().get_line_filters() if self._palette.scheme.theme.ansi else ()
 
     @property
     def control(self) -> Control:
@@ -171,13 +194,14 @@ class SlotdeckApp(App[None]):
             self.on_snapshot_arrived(message)
 
     def _take(self, message: SnapshotArrived) -> None:
-        snapshot, before = message.snapshot, self.view.snapshot
+        snapshot = message.snapshot
         names = [each.name for each in snapshot.instances]
         selected = self.view.selected
         if selected not in names:
             selected = names[0] if names else None
         self.trails.add(snapshot, message.at)
-        news = fresh(before.happenings if before else (), snapshot.happenings)
+        news = fresh(self._told, snapshot.happenings)
+        self._told = snapshot.happenings
         self._events.extend(Event.of(each) for each in news)
         self._show(
             replace(
@@ -188,12 +212,13 @@ class SlotdeckApp(App[None]):
                 marked=self.view.marked & frozenset(names),
             )
         )
-        if before is not None:
+        if not self._is_first_look:
             for each in news:
                 self._toast(each)
-        self._offer_layout(snapshot)
+        self._is_first_look = False
+        self._offer_layout()
 
-    def _offer_layout(self, _: Snapshot) -> None:
+    def _offer_layout(self) -> None:
         layout, self._layout = self._layout, None
         if layout is None:
             return
@@ -352,26 +377,15 @@ class SlotdeckApp(App[None]):
     # The palette
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        here = screen if isinstance(screen, Page) else self.board
-        shown_ids = set()
-        for action in (*(here.actions if isinstance(here, Page) else ()), *ACTIONS):
-            if action.id in shown_ids:
-                continue
-            shown_ids.add(action.id)
-            reason = action.why_not(self.view)
-            does = f"{action.does} (not now: {reason})" if reason else action.does
-            key = shown(keys_of(action.id, action.key, self.view.keys)[0])
-            yield SystemCommand(
-                f"{action.label} ({key})",
-                does,
-                lambda action_id=action.id: here.action_do(action_id),
-            )
+        page = screen if isinstance(screen, Page) else None
+        act = page.action_do if page else self.board.action_do
+        for title, does, action_id in commands(self.view, page.actions if page else ()):
+            yield SystemCommand(title, does, partial(act, action_id))
         other = turned(self._palette.scheme)
         if other is not None:
+            does = "The other theme; `theme` in config.toml keeps it"
             yield SystemCommand(
-                f"{other.name.capitalize()} colours",
-                "The other theme; `theme` in config.toml keeps it",
-                lambda: self.wear(other),
+                f"{other.name.capitalize()} colours", does, partial(self.wear, other)
             )
 
     def wear(self, scheme: Scheme) -> None:

@@ -34,51 +34,17 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from engine.core.cpuset import CpuSet
 from engine.core.errors import CannotPlace, SlotError
 from engine.core.layout import Instance, Layout
-from engine.core.limits import Limits
+from engine.core.placed import Placement as Placement
+from engine.core.placed import Refusal as Refusal
 from engine.core.placing.copies import copies_of
 from engine.core.placing.engine_traits import EngineTraits
 from engine.core.placing.held import Held
 from engine.core.placing.memory_room import Sizes
 from engine.core.placing.table import Table
 from engine.core.slot import Slot
-from engine.core.status import MemoryBinding
 from engine.core.topology import Machine
-
-_NO_PUS = CpuSet()
-_NO_LIMITS = Limits()
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """PUs, memory nodes and GPUs for one instance, with the reasons."""
-
-    instance: str
-    engine: str
-    slot: str
-    """The slot as the layout says it."""
-    pus: CpuSet
-    memory: MemoryBinding
-    gpus: tuple[int, ...]
-    tensor_parallel: int
-    port: int
-    reasons: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
-    reserved: CpuSet = _NO_PUS
-    """PUs of the slot left to the API process and the kernel: among `pus` where the engine binds
-    its computing threads itself, else outside."""
-    limits: Limits = _NO_LIMITS
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why an instance has no lawful place, and what would help."""
-
-    instance: str
-    why: str
-    do: str
 
 
 @dataclass(frozen=True, slots=True)

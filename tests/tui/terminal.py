@@ -9,7 +9,7 @@ import struct
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pyte
@@ -30,6 +30,18 @@ class Terminal:
     """Starts `python ARGS` on its own pty; close it with `with`."""
 
     def __init__(self, *args: str, size: tuple[int, int] = (80, 24), **env: str) -> None:
+        self._start([sys.executable, *args], size, {**ENVIRONMENT, **env})
+
+    @classmethod
+    def started(
+        cls, argv: Sequence[str], *, size: tuple[int, int], env: Mapping[str, str]
+    ) -> "Terminal":
+        """Any program, in just that environment."""
+        made = cls.__new__(cls)
+        made._start(list(argv), size, dict(env))
+        return made
+
+    def _start(self, argv: list[str], size: tuple[int, int], env: dict[str, str]) -> None:
         self.screen = pyte.Screen(*size)
         self._stream = pyte.ByteStream(self.screen)
         self.raw = b""
@@ -37,7 +49,7 @@ class Terminal:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.chdir(ROOT)
-            os.execve(sys.executable, [sys.executable, *args], {**ENVIRONMENT, **env})
+            os.execve(argv[0], argv, env)
         self._set_size(*size)
 
     def __enter__(self) -> "Terminal":

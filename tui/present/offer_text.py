@@ -1,7 +1,7 @@
 """An offer as lines to read before it is applied: starts, stops, moves, and their cost."""
 
 from engine.control import Change, Offer, StartLoad, words_of
-from engine.core.placement import Placement
+from engine.core.placed import Placement
 from tui.present.glyphs import Glyphs, spelled
 from tui.present.ink import Line, Span
 from tui.present.text import clean, wrapped

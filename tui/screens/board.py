@@ -38,12 +38,6 @@ from tui.present.ink import Line
 from tui.present.map_scene import cores_held, handle_at, holder
 from tui.present.text import clean
 from tui.screens.carrier import Carrier
-from tui.screens.confirm import ConfirmScreen
-from tui.screens.new_instance import NewInstanceScreen
-from tui.screens.quit import QuitScreen
-from tui.screens.reading import ReadingScreen
-from tui.screens.save_layout import SaveScreen
-from tui.screens.try_prompt import TryScreen
 from tui.view import Connection, View
 from tui.widgets.ghost import Ghost
 from tui.widgets.instance_table import InstanceTable
@@ -82,6 +76,8 @@ class BoardScreen(Screen[None]):
         super().__init__()
         self._mark = mark
         self.view = View()
+        self.first_view = View()
+        """What is known before the first frame."""
         self.opened = ""
         """The layout file that the panel was opened with."""
         self._control = control
@@ -107,6 +103,7 @@ class BoardScreen(Screen[None]):
     def on_mount(self) -> None:
         self.set_interval(1.0, self._tick)
         self.query_one("#details").border_title = "details"
+        self.present(self.first_view)
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.draw)
@@ -238,6 +235,8 @@ class BoardScreen(Screen[None]):
         )
 
     async def _propose(self, change: Change) -> None:
+        from tui.screens.confirm import ConfirmScreen
+
         try:
             offer = await self._control().offer(change)
             if isinstance(change, StopLoad) and not offer.refusals:
@@ -312,6 +311,8 @@ class BoardScreen(Screen[None]):
         self.app.run_worker(self._new(), group="catalogue", exclusive=True, exit_on_error=False)
 
     async def _new(self) -> None:
+        from tui.screens.new_instance import NewInstanceScreen
+
         try:
             catalogue = await self._control().catalogue()
         except ControlError as error:
@@ -353,6 +354,8 @@ class BoardScreen(Screen[None]):
         self.carrier.grow(by)
 
     def do_try(self) -> None:
+        from tui.screens.try_prompt import TryScreen
+
         if self.view.selected:
             self.app.push_screen(
                 TryScreen(self._control(), self.view.selected, self._palette, self._glyphs)
@@ -362,6 +365,8 @@ class BoardScreen(Screen[None]):
         self.app.run_worker(self._save(), group="layout", exclusive=True, exit_on_error=False)
 
     async def _save(self) -> None:
+        from tui.screens.save_layout import SaveScreen
+
         try:
             held = await self._control().layout()
             machine = self.view.machine or await self._control().machine()
@@ -380,6 +385,8 @@ class BoardScreen(Screen[None]):
         self._read("Help", lambda width: help_lines(self.view, width, self._glyphs))
 
     def do_quit(self) -> None:
+        from tui.screens.quit import QuitScreen
+
         def answered(leave: bool | None, /) -> None:  # noqa: FBT001  Textual calls it
             if leave:
                 self.app.exit()
@@ -387,4 +394,6 @@ class BoardScreen(Screen[None]):
         self.app.push_screen(QuitScreen(self.view, self._palette, self._glyphs), answered)
 
     def _read(self, title: str, lines: Callable[[int], list[Line]]) -> None:
+        from tui.screens.reading import ReadingScreen
+
         self.app.push_screen(ReadingScreen(title, lines, self._palette, self._glyphs))

@@ -14,7 +14,6 @@ from tui.page_actions import BACK, PAGES, PageActions
 from tui.present.header import header_line
 from tui.present.help_text import help_lines
 from tui.present.ink import Line, plain
-from tui.screens.reading import ReadingScreen
 from tui.view import View
 from tui.widgets.filter_line import FilterLine
 from tui.widgets.key_bar import KeyBar
@@ -117,6 +116,8 @@ class Page(Screen[None]):
 
     def do_help(self) -> None:
         """The keys that work here and now."""
+        from tui.screens.reading import ReadingScreen
+
         view, glyphs = self.desk.view(), self.desk.glyphs
         self.app.push_screen(
             ReadingScreen(

@@ -65,11 +65,14 @@ class Palette:
     def __init__(self, scheme: Scheme = DARK) -> None:
         self.scheme = scheme
         self._styles: dict[tuple[str, str], Style] = {}
+        self._on: dict[tuple[str, str, Style], Style] = {}
+        """The same upon a widget's own style."""
 
     def wear(self, scheme: Scheme) -> None:
         """Other colours from now on."""
         self.scheme = scheme
         self._styles.clear()
+        self._on.clear()
 
     def style(self, ink: str, glow: str = "") -> Style:
         """The colour of an ink on what glows behind it."""
@@ -92,11 +95,19 @@ class Palette:
 
     def strip(self, line: Iterable[Span], width: int, base: Style, glow: str = "") -> Strip:
         """The line in exactly `width` cells on the widget's own background."""
-        segments = [Segment(span.text, self.style(span.ink, span.glow or glow)) for span in line]
         if glow:
             base += self.style("", glow)
-        strip = Strip(segments).adjust_cell_length(width, base)
-        return strip.apply_style(base)
+        segments = [
+            Segment(span.text, self._upon(span.ink, span.glow or glow, base)) for span in line
+        ]
+        return Strip(segments).adjust_cell_length(width, base)
+
+    def _upon(self, ink: str, glow: str, base: Style) -> Style:
+        key = (ink, glow, base)
+        style = self._on.get(key)
+        if style is None:
+            style = self._on[key] = base + self.style(ink, glow)
+        return style
 
 
 def _definition(ink: str, scheme: Scheme) -> str:
