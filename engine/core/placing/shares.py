@@ -12,39 +12,49 @@ NO_NODE = -1
 
 def home(core: Core) -> int:
     """The NUMA node that a core is counted with."""
-    return min(core.numa_nodes) if core.numa_nodes else NO_NODE
+    return min(core.numa_nodes.pus, default=NO_NODE)
 
 
 def free_cores(machine: Machine, held: Iterable[int]) -> dict[int, list[Core]]:
     """By NUMA node, the cores with a usable PU of which nobody holds any sibling."""
-    taken = CpuSet(held)
+    taken = frozenset(held)
+    usable = machine.pus.usable.pus
     free: dict[int, list[Core]] = {}
-    for core in machine.cores:
-        if core.pus & machine.pus.usable and not core.pus & taken:
+    for core in machine.cores:  # the plan's innermost loop: plain sets
+        if taken.isdisjoint(core.pus.pus) and not usable.isdisjoint(core.pus.pus):
             free.setdefault(home(core), []).append(core)
     return free
 
 
-def core_node(machine: Machine, node: int | None) -> int | None:
-    """The NUMA node whose cores feed a GPU on this one: the nearest that has some we may use."""
-    if node is None:
-        return None
-    homes = {home(core) for core in machine.cores if core.pus & machine.pus.usable} - {NO_NODE}
-    return (
-        node if node in homes or not homes else nearest(machine, NodeSet([node]), NodeSet(homes))
-    )
+def core_nodes(machine: Machine) -> dict[int | None, int | None]:
+    """By the NUMA node of a GPU the node whose cores feed it: the nearest with usable ones."""
+    usable = machine.pus.usable
+    homes = NodeSet({home(core) for core in machine.cores if core.pus & usable} - {NO_NODE})
+    return {
+        node: node
+        if node is None or node in homes or not homes
+        else _nearest(machine, node, homes)
+        for node in {gpu.numa_node for gpu in machine.gpus}
+    }
+
+
+def _nearest(machine: Machine, node: int, homes: NodeSet) -> int:
+    return nearest(machine, NodeSet([node]), homes)
 
 
 def gpu_share(
-    machine: Machine, wanted: CpuSet, gpus_taken: Iterable[int], free: Mapping[int, Sequence[Core]]
+    machine: Machine,
+    wanted: CpuSet,
+    gpus_taken: Iterable[int],
+    free: Mapping[int, Sequence[Core]],
+    nodes: Mapping[int | None, int | None],
 ) -> tuple[Core, ...]:
-    """Free cores of the wanted GPUs' nodes, a share left for each free GPU beside them."""
+    """Free cores of the nodes that feed the wanted GPUs, a share left for each free GPU there."""
     taken = CpuSet(gpus_taken)
     mine: dict[int | None, int] = {}
     rivals: dict[int | None, int] = {}
-    from_ = {node: core_node(machine, node) for node in {gpu.numa_node for gpu in machine.gpus}}
     for gpu in machine.gpus:
-        node = from_[gpu.numa_node]
+        node = nodes[gpu.numa_node]
         if gpu.index in wanted:
             mine[node] = mine.get(node, 0) + 1
         elif gpu.index not in taken:

@@ -28,7 +28,7 @@ from engine.core.placing.held import Held
 from engine.core.placing.memory_nodes import memory_of, price_of
 from engine.core.placing.memory_room import MemoryRoom, Sizes
 from engine.core.placing.port_choice import PortChoice
-from engine.core.placing.shares import core_node, free_cores, gpu_share
+from engine.core.placing.shares import core_nodes, free_cores, gpu_share
 from engine.core.placing.telling import Near, tell_nearness, warn_of_strangers
 from engine.core.slot import Slot, cores_of
 from engine.core.status import MemoryBinding
@@ -82,6 +82,7 @@ class Table:
         self._strangers = held.strangers
         self._ports = PortChoice(ports, wishes, held.ports, held.preferred_ports)
         self._gpu_holder = dict(held.gpus)
+        self._core_nodes = core_nodes(machine)
         self._room = MemoryRoom(machine, held, sizes)
         self._choices: dict[str, Choice] = {}
         self._closed: set[int] = set()
@@ -231,7 +232,7 @@ class Table:
         warnings: list[str],
     ) -> tuple[Core, ...]:
         own = {gpu.numa_node for gpu in self._machine.gpus if gpu.index in indexes}
-        nodes = {core_node(self._machine, node) for node in own}
+        nodes = {self._core_nodes[node] for node in own}
         told = CpuSet(node for node in nodes if node is not None)
         where = f"NUMA node {told}, the node of GPU {indexes}"
         if nodes != own:
@@ -253,7 +254,7 @@ class Table:
                 if node not in self._closed
             }
             if wish.cores is None:
-                cores = gpu_share(self._machine, indexes, self._gpu_holder, free)
+                cores = gpu_share(self._machine, indexes, self._gpu_holder, free, self._core_nodes)
             elif len(near := of_wished_kind(wish, _on(told or free, free))) >= wish.cores:
                 cores = preferred(near, wish.cores, shared=theirs)
             if cores:
