@@ -159,7 +159,7 @@ class Launcher:
     def _started(self, order: LaunchOrder, argv: list[str]) -> Launched:
         try:
             packed = pack_order(order, argv)
-            with self._connected() as connection:
+            with self.connect() as connection:
                 return _Talk(order, connection).held(packed)
         except TimeoutError:
             # It may have started the engine just before.
@@ -173,8 +173,8 @@ class Launcher:
             do="The machine may be overloaded: try again",
         )
 
-    def _connected(self) -> socket.socket:
-        """A connection to a new shim."""
+    def connect(self) -> socket.socket:
+        """A connection to a new shim, which waits for its order."""
         ours, theirs = socket.socketpair()
         with theirs, self._lock:
             try:
