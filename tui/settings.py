@@ -11,7 +11,7 @@ from msgspec import Struct
 from engine.core.errors import ControlError
 from engine.core.layout_text.mistakes import Mistakes, nearest
 from tui.page_actions import all_actions, together
-from tui.present.keys import FIXED, key_name, shown
+from tui.present.keys import FIXED, key_name, keys_of, shown
 
 Theme = Literal["dark", "light"]
 Colours = Literal["auto", "truecolor", "256", "16", "none"]
@@ -129,14 +129,15 @@ def _check_together(ids: tuple[str, ...], settings: Settings, mistakes: Mistakes
     holder: dict[str, str] = {}
     usual = {each: action.key for each, action in all_actions().items()}
     # Those that the file says come last, so that it is their line that is told.
-    for action in sorted(ids, key=lambda each: (each in settings.keys, ids.index(each))):
+    said = list(settings.keys)
+    for action in sorted(ids, key=lambda each: said.index(each) if each in said else -1):
         for key in settings.keymap.get(action, usual[action]).split(","):
             other = holder.setdefault(key, action)
-            if other != action and (action in settings.keys or other in settings.keys):
-                said = "" if other in settings.keys else ", as nothing else is said"
+            if other != action and (action in said or other in said):
+                why = "" if other in said else ", as nothing else is said"
                 raise mistakes.at(
                     ("keys", action),
-                    f"{shown(key)} would be the key of {action}, and it is that of {other}{said}",
+                    f"{shown(key)} would be the key of {action}, and it is that of {other}{why}",
                     f'Give one of them another key, e.g. {other} = "…" under [keys]',
                 )
 
@@ -146,4 +147,4 @@ def _listed(keys: str | list[str]) -> list[str]:
 
 
 def _default(action: str) -> str:
-    return shown(all_actions()[action].key)
+    return keys_of(action, all_actions()[action].key, {})[0]

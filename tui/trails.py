@@ -71,7 +71,8 @@ class Trails:
             if since is None or at - since > BRIDGED_S:
                 since = at
             # Samples come a little early or late: one speaks for all steps since the last.
-            for step in range(int(since // step_s) + (since != at), int(at // step_s) + 1):
+            own = int(at // step_s)
+            for step in range(min(int(since // step_s) + 1, own), own + 1):
                 index = steps - 1 - (last - step)
                 if 0 <= index < steps:
                     sums[index] += value

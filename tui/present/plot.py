@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from tui.present.glyphs import Glyphs, spelled
-from tui.present.ink import Line, Span, merged
+from tui.present.ink import Line, Span, cut, merged
 from tui.present.text import fit
 from tui.present.units import number, span
 from tui.trails import Metric
@@ -87,7 +87,7 @@ def _title(
         Span(" " * max(0, room - len(tail))),
         Span(tail, "faint"),
     )
-    return merged(spans)
+    return cut(merged(spans), width, glyphs.more)
 
 
 def history_lines(plots: Sequence[list[Line]], widths: Sequence[int], per_row: int) -> list[Line]:
