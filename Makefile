@@ -47,7 +47,7 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	PYTHONPATH=. $(BIN)/python benchmarks/worker.py
-	PYTHONPATH=. $(BIN)/python benchmarks/load_generator.py
+	PYTHONPATH=. $(BIN)/python benchmarks/loadgen.py
 	PYTHONPATH=. $(BIN)/python benchmarks/topology.py
 	PYTHONPATH=. $(BIN)/python benchmarks/planner.py
 	PYTHONPATH=. $(BIN)/python benchmarks/ab_simulation.py
