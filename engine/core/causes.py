@@ -59,7 +59,7 @@ def cause_of(ended: Ended) -> Cause | None:
 _SIGILL, _SIGKILL = -4, -9
 # vLLM before 0.9, entrypoints/launcher.py: the server then ends in order, with exit code 0.
 _ENGINE_DIED = re.compile(r"terminating server process")
-_AN_ERROR = re.compile(r"\b\w+(?:Error|Exception): .+")
+_AN_ERROR = re.compile(r"\b\w+(?:Error|Exception)(?:: .+|\(.+\))")
 _READ = "Read its log from the first error on"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _A_WORKER_WAS_KILLED = re.compile(
@@ -214,6 +214,11 @@ _RULES = (
         r"NF3, NF4, FP4 and FP8 quantization are currently not supported on CPU",
         "on CPUs it cannot compute with FP8, FP4, NF4 or NF3 weights",
         'Write weight_only = "sym_int4" or "sym_int8"',
+    ),
+    _says(
+        r"GGML_ASSERT: ?(?:\S*/)?([\w.]+:[0-9]+)",
+        "its low-bit kernels gave up (GGML_ASSERT in {1})",
+        "Choose another weight_only",
     ),
     _says(r"[Ii]llegal instruction", _LACKS_ISA.why, _LACKS_ISA.do),
     _says(

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from engine.core.command import LAYOUT, PLACEMENT, Command, Setting
+from engine.core.layout import Instance
 from engine.drivers import vllm
 from engine.drivers.driver import VLLM_METRICS, Conflict, Device, Order, check_settings
-from engine.drivers.flags import Flag, with_args, written
+from engine.drivers.flags import Flag, plain_name, with_args, written
 from engine.drivers.profiles import profile_of
 from engine.drivers.vllm_cpu import rank_pus
 
@@ -79,7 +80,7 @@ class IpexLlmDriver:
             dtype,
             Flag("enforce-eager", value=True, source=f"{source}: it has no graphs"),
             Flag(
-                "load-in-low-bit",
+                _LOW_BIT,
                 low_bit,
                 f"{LAYOUT}: weight_only" if quantized else f"{source}: left out it means sym_int4",
             ),
@@ -90,7 +91,7 @@ class IpexLlmDriver:
         )
         flags = with_args(own, instance.args, aliases=vllm.ALIASES)
         words, sources = written(flags)
-        given = next((flag.value for flag in flags if flag.name == "load-in-low-bit"), None)
+        given = next((flag.value for flag in flags if flag.name == _LOW_BIT), None)
         world = vllm.world_size(instance, tensor_parallel=placement.tensor_parallel)
         env = {
             **(self._gpu_env(order, given) if placement.gpus else self._cpu_env(order, world)),
@@ -140,4 +141,13 @@ class IpexLlmDriver:
         }
 
 
+def low_bit_of_args(instance: Instance) -> str | None:
+    """What the layout's `args` say in the place of `weight_only`; None where they say nothing."""
+    for written_name, value in instance.args.items():
+        if plain_name(written_name, vllm.ALIASES) == _LOW_BIT:
+            return str(value)
+    return None
+
+
+_LOW_BIT = "load-in-low-bit"
 _UNQUANTIZED = {"float16": "fp16", "bfloat16": "bf16"}

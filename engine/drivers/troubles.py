@@ -7,10 +7,13 @@ from engine.core.errors import LayoutError
 from engine.core.placement import Refusal
 from engine.drivers import vllm
 from engine.drivers.driver import Order
+from engine.drivers.ipex_llm import low_bit_of_args
 from engine.drivers.level_zero import DG2, INTEL, generations, has_two_tiles
 from engine.drivers.vllm_cpu import rank_pus
 
 _GPU_ENGINES = ("vllm-xpu", "ipex-llm")
+_DIES_ON_CPU = ("fp8", "fp6", "fp4", "nf4", "nf3")
+"""Low-bit forms of ipex-llm without kernels for CPUs."""
 _SHM_RANKS = (1, 2, 3, 4, 8)
 """How many ranks vLLM's shared-memory exchange between CPU ranks is compiled for."""
 
@@ -64,11 +67,24 @@ TROUBLES: tuple[Trouble, ...] = (
         ("ipex-llm",),
         refuse=True,
         when=lambda order: (
-            _on_cpu(order) and order.instance.weight_only.startswith(("fp8", "fp4", "nf4"))
+            _on_cpu(order)
+            and low_bit_of_args(order.instance) is None
+            and order.instance.weight_only.startswith(_DIES_ON_CPU)
         ),
-        why="on CPUs ipex-llm loads FP8, FP4 and NF4 weights, says it is healthy, and dies at the "
-        "first request",
+        why="on CPUs ipex-llm loads FP8, FP6, FP4 and NF4 weights, says it is healthy, and dies "
+        "at the first request",
         do='Write weight_only = "sym_int4" or "sym_int8"',
+        source="ipex-llm 2.2.0 as run, transformers/low_bit_linear.py",
+    ),
+    Trouble(
+        ("ipex-llm",),
+        refuse=False,
+        when=lambda order: (
+            _on_cpu(order) and (low_bit_of_args(order.instance) or "").startswith(_DIES_ON_CPU)
+        ),
+        why="args ask for weights with which ipex-llm on CPUs dies at the first request: it will "
+        "never be ready",
+        do='Write weight_only = "sym_int4" or "sym_int8" in their place',
         source="ipex-llm 2.2.0 as run, transformers/low_bit_linear.py",
     ),
     Trouble(

@@ -9,6 +9,7 @@ import pytest
 
 from engine.cli.main import main
 from engine.host.paths import Paths
+from tests.cli.package_index import Index
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -70,3 +71,8 @@ def spawn(home: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    return Index(tmp_path)

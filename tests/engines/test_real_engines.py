@@ -1,159 +1,73 @@
-"""Real engines through the real service: pinned, ready, asked, verified, and gone without a rest.
-
-They run only with SLOTDECK_ENGINES=1, each with what `slotdeck engines install` has put into
-your own data folder. A start takes half a minute, and minutes on a busy machine.
-"""
+"""Real engines through the real service: pinned, ready, asked, verified, and wholly gone."""
 
 import asyncio
 import json
-import os
-import subprocess
+import shutil
 import sys
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from engine.control import AnswerEnd, AnswerPiece
-from engine.engines.environments import python_of
-from engine.host.paths import Paths
-from engine.host.ports import listening_ports
-from engine.host.process import family, read_all, thread_affinities
-from engine.host.root import HostRoot
 from tests.bundled_model import bundled_model
-from tests.processes import ROOT, Home, a_home, alive, eventually, free_ports
-
-WITHIN_S = 900
-OWN = dict(os.environ)  # noqa: TID251 - where this user's engines are
-DATA = Paths.of(OWN).data
-PUS = sorted(os.sched_getaffinity(0))
+from tests.engines.real import (
+    PUS,
+    answer_of,
+    bring_up,
+    installed_python,
+    layout_of,
+    slotdeck,
+    statuses,
+    take_down,
+    threads_of,
+)
+from tests.processes import Home, eventually
 
 needs_two_pus = pytest.mark.skipif(len(PUS) < 2, reason="two instances need a PU each")
 
 
-@pytest.fixture
-def home() -> Iterator[Home]:
-    if OWN.get("SLOTDECK_ENGINES") != "1":
-        pytest.skip("starts real engines: set SLOTDECK_ENGINES=1")
-    with a_home() as one:
-        one.environment["XDG_DATA_HOME"] = str(DATA.parent)
-        models = one.paths.models
-        models.mkdir(parents=True)
-        (models / "smollm2-135m").symlink_to(bundled_model())
-        yield one
-
-
-def installed_python(engine: str) -> Path:
-    python = python_of(engine, DATA)
-    if python is None:
-        pytest.skip(f"{engine} is not installed: slotdeck engines install {engine}")
-    return python
-
-
-def slotdeck(home: Home, *words: str) -> "subprocess.CompletedProcess[str]":
-    done = subprocess.run(
-        [sys.executable, "-m", "engine.cli.main", *words],
-        env=home.environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=WITHIN_S,
-    )
-    sys.stderr.write(done.stderr)
-    return done
-
-
-def layout_of(home: Home, engine: str, dtype: str, pus: list[int]) -> tuple[Path, list[int]]:
-    """An instance on each of these PUs."""
-    ports = free_ports(len(pus))
-    lines = [
-        'schema = 1\nname = "real"\n[defaults]',
-        f'engine = "{engine}"\npython = "{installed_python(engine)}"\ndtype = "{dtype}"',
-        'model = "bundled:smollm2-135m"\nreserve_cores = 0\nrestart = "never"',
-        "args = { max-model-len = 512, max-num-seqs = 2 }",
-    ]
-    for index, (pu, port) in enumerate(zip(pus, ports, strict=True)):
-        lines.append(f'[[instance]]\nname = "i{index}"\nslot = "pu:{pu}"\nport = {port}')
-    file = home.folder / "real.toml"
-    file.write_text("\n".join(lines) + "\n")
-    return file, ports
-
-
-def statuses(home: Home) -> dict[str, dict[str, Any]]:
-    answer = slotdeck(home, "status", "--json")
-    assert answer.returncode == 0, answer.stderr
-    return {one["name"]: one for one in json.loads(answer.stdout)["instances"]}
-
-
-def bring_up(home: Home, file: Path) -> dict[str, dict[str, Any]]:
-    began = time.monotonic()
-    up = slotdeck(home, "up", str(file), "--timeout", str(WITHIN_S - 60), "--json")
-    assert up.returncode == 0, up.stderr
-    sys.stderr.write(f"ready after {time.monotonic() - began:.1f} s\n")
-    found = statuses(home)
-    assert {one["state"] for one in found.values()} == {"ready"}
-    assert all(one["verified"] for one in found.values()), found
-    return found
-
-
-def threads_of(pid: int) -> set[str]:
-    """Where each thread of an engine and of all its children may run."""
-    root = HostRoot()
-    return {
-        str(affinity)
-        for member in family(read_all(root), [pid])
-        for affinity in thread_affinities(root, member).values()
-    }
-
-
-async def answer_of(home: Home, name: str) -> tuple[str, AnswerEnd]:
-    client = await home.connect(start=False)
-    pieces = [piece async for piece in client.ask(name, "Say hello.", max_tokens=16)]
-    end = pieces[-1]
-    assert isinstance(end, AnswerEnd)
-    return "".join(piece.text for piece in pieces if isinstance(piece, AnswerPiece)), end
-
-
-def take_down(home: Home, pids: list[int], ports: list[int]) -> None:
-    members = [one for pid in pids for one in family(read_all(HostRoot()), [pid])]
-    began = time.monotonic()
-    down = slotdeck(home, "down", "--all")
-    assert down.returncode == 0, down.stderr
-    sys.stderr.write(f"down after {time.monotonic() - began:.1f} s\n")
-    assert not [pid for pid in members if alive(pid)]
-    assert home.engines() == []
-    assert not listening_ports(HostRoot()) & set(ports)
-    assert statuses(home) == {}
-
-
 @pytest.mark.parametrize(
-    ("engine", "dtype"),
+    ("engine", "keys"),
     [
-        ("vllm-cpu", "bfloat16"),
-        ("vllm-cpu", "float32"),
-        ("ipex", "bfloat16"),
-        ("ipex", "float32"),
-        ("torch", "bfloat16"),
+        ("vllm-cpu", {"dtype": "bfloat16"}),
+        ("vllm-cpu", {"dtype": "float32"}),
+        ("ipex", {"dtype": "bfloat16"}),
+        ("ipex", {"dtype": "float32"}),
+        ("ipex-llm", {"weight_only": "sym_int4"}),
+        ("ipex-llm", {"dtype": "bfloat16"}),
+        ("torch", {"dtype": "bfloat16"}),
     ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value.values()),
 )
 async def test_an_engine_runs_pinned_answers_and_leaves_nothing(
-    home: Home, engine: str, dtype: str
+    home: Home, engine: str, keys: dict[str, str]
 ) -> None:
-    file, ports = layout_of(home, engine, dtype, PUS[-1:])
+    file, ports = layout_of(home, engine, PUS[-1:], **keys)
     one = bring_up(home, file)["i0"]
     assert threads_of(one["pid"]) == {str(PUS[-1])}
-    text, end = await answer_of(home, "i0")
+    text, end = await answer_of(home, "i0", max_tokens=48)
     assert text.strip()
     assert end.output_tokens > 0
+    # Its own names for metrics are understood: what it made stands in the status.
+    eventually(lambda: statuses(home)["i0"]["itl_ms"]["p50"], within_s=60)
+    assert statuses(home)["i0"]["kv_cache_used"] is not None
+    take_down(home, [one["pid"]], ports)
+
+
+async def test_made_up_weights_in_the_shape_of_a_config_generate(home: Home) -> None:
+    bare = home.folder / "only-a-config"
+    bare.mkdir()
+    shutil.copy(bundled_model() / "config.json", bare)
+    file, ports = layout_of(
+        *(home, "vllm-cpu", PUS[-1:]), weights="dummy", model=str(bare), dtype="bfloat16"
+    )
+    one = bring_up(home, file)["i0"]
+    bench = slotdeck(home, "bench", "i0", "--requests", "2", "--output-len", "8", "--json")
+    sys.stderr.write(bench.stdout[:300])
     take_down(home, [one["pid"]], ports)
 
 
 @needs_two_pus
 async def test_two_of_vllm_side_by_side_outlive_their_service(home: Home) -> None:
-    file, ports = layout_of(home, "vllm-cpu", "bfloat16", PUS[:2])
+    file, ports = layout_of(home, "vllm-cpu", PUS[:2], dtype="bfloat16")
     before = bring_up(home, file)
     pids = [before[name]["pid"] for name in ("i0", "i1")]
     assert [threads_of(pid) for pid in pids] == [{str(pu)} for pu in PUS[:2]]
@@ -181,7 +95,7 @@ async def test_two_of_vllm_side_by_side_outlive_their_service(home: Home) -> Non
     take_down(home, pids, ports)
 
 
-@pytest.mark.parametrize("engine", ["vllm-cpu", "ipex", "torch"])
+@pytest.mark.parametrize("engine", ["vllm-cpu", "ipex", "ipex-llm", "torch"])
 def test_a_check_starts_the_engine_and_asks_a_token(home: Home, engine: str) -> None:
     python = installed_python(engine)
     check = slotdeck(home, "engines", "check", engine, "--json")
