@@ -5,8 +5,29 @@ from collections.abc import Mapping
 
 from engine.core.command import LAYOUT, Command
 from engine.core.errors import LayoutError
+from engine.core.metrics import MetricNames
 from engine.drivers.driver import DTYPES, VLLM_METRICS, Conflict, Device, Order, check_settings
 from engine.drivers.flags import with_args, written
+
+METRICS = MetricNames(
+    prompt_tokens=(
+        *VLLM_METRICS.prompt_tokens,
+        *("llamacpp:prompt_tokens_total", "sglang:prompt_tokens_total"),
+    ),
+    output_tokens=(
+        *VLLM_METRICS.output_tokens,
+        *("llamacpp:tokens_predicted_total", "sglang:generation_tokens_total"),
+    ),
+    running=(
+        *VLLM_METRICS.running,
+        *("llamacpp:requests_processing", "sglang:num_running_reqs"),
+    ),
+    waiting=(*VLLM_METRICS.waiting, "llamacpp:requests_deferred", "sglang:num_queue_reqs"),
+    kv_cache_used=(*VLLM_METRICS.kv_cache_used, "sglang:token_usage"),
+    ttft_s=(*VLLM_METRICS.ttft_s, "sglang:time_to_first_token_seconds"),
+    itl_s=(*VLLM_METRICS.itl_s, "sglang:inter_token_latency_seconds"),
+)
+"""Also of llama.cpp (captured from 0.5.0) and of SGLang (read in 0.5.23)."""
 
 
 class CommandDriver:
@@ -19,7 +40,7 @@ class CommandDriver:
     dtypes: tuple[str, ...] = DTYPES
     refused_args: Mapping[str, Conflict] = {}
     refused_env: Mapping[str, Conflict] = {}
-    metric_names = VLLM_METRICS
+    metric_names = METRICS
     health_path = "/health"
     reserve_cores = 0
     binds_threads = False

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.command import is_secret
-from engine.core.layout import FLAG, Instance
+from engine.core.layout import FLAG, Instance, parse_layout
 from engine.core.metrics import first_of, parse_metrics, quantile
 from engine.drivers.driver import VLLM_METRICS
 from engine.drivers.registry import DRIVERS
@@ -88,6 +88,29 @@ def test_the_whole_help_of_vllm_agrees_with_the_cut() -> None:
     gone = {name for name in gone if "does not know it" in REFUSED_BY_NEW[name].why}
     assert len(gone) == 5
     assert not gone & {flag.removeprefix("--") for flag in known}
+
+
+def test_llama_cpps_server_knows_the_flags_of_the_shipped_layout() -> None:
+    path = Path(__file__).parents[2] / "layouts/command-llama-cpp.toml"
+    wish = parse_layout(path.read_text(), name=path.name).instances[0]
+    known = cut_flags("llama-server-0.5.0.flags.txt")
+    argv = DRIVERS["command"].command(order(wish)).argv
+    written = [word for word in argv if word.startswith("--")]
+    assert len(written) == 9
+    for flag in written:
+        follower = argv[argv.index(flag) + 1 : argv.index(flag) + 2]
+        assert known[flag] == bool(follower and not follower[0].startswith("--")), flag
+
+
+def test_the_metrics_of_llama_cpps_server_are_read() -> None:
+    names = DRIVERS["command"].metric_names
+    text = (CAPTURES / "llama-cpp-0.5.0.metrics.txt").read_text()
+    scrape = parse_metrics(text, names, at=1.0)
+    assert first_of(scrape, names.prompt_tokens) == 353.0
+    assert first_of(scrape, names.output_tokens) == 225.0
+    assert first_of(scrape, names.running) == 0.0
+    assert first_of(scrape, names.waiting) == 0.0
+    assert first_of(scrape, names.kv_cache_used) is None  # it does not tell
 
 
 def test_what_is_refused_exists() -> None:
