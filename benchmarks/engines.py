@@ -16,6 +16,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -64,6 +65,8 @@ LLAMA_TYPES = ("Q4_1", "Q8_0", "BF16")
 NO_LLAMA = "not installed: there is no llama-server on PATH; docs/engines.md tells how to build it"
 FIRST_PORT = 18100
 SEVERAL_STREAMS = (4, 16)
+ROUNDS_SHARE = 0.75
+"""Of the minutes; what is left is for one instance against several."""
 FAILURES = (CannotRun, ControlError, OSError, ValueError)
 
 
@@ -227,11 +230,13 @@ def main() -> None:
     parser.add_argument("--nice", type=int, default=0, metavar="N", help="of all; root: below 0")
     parser.add_argument("--json", type=Path, metavar="FILE")
     asked = parser.parse_args()
+    # Whatever ends it, what it started ends too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.nice(asked.nice)
     prefer(os.getpid())
     streams = [int(part) for part in asked.streams.split(",")]
     begun = time.monotonic()
-    deadline = begun + 60 * asked.minutes
+    deadline, enough = (begun + 60 * asked.minutes * share for share in (1, ROUNDS_SHARE))
     facts = machine_facts()
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -241,7 +246,7 @@ def main() -> None:
         only = [one for one in asked.only.split(",") if one]
         arms = chosen_arms(only, llama_files(work))
         try:
-            bandwidth, rounds = runner.run(compare(arms, streams, asked.rounds, deadline, work))
+            bandwidth, rounds = runner.run(compare(arms, streams, asked.rounds, enough, work))
         finally:
             for arm in arms:
                 arm.stop()
