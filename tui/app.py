@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import RenderableType
-from textual._compositor import ChopsUpdate
+from textual._compositor import ChopsUpdate, LayoutUpdate
 from textual.app import App, SystemCommand
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
@@ -23,7 +23,7 @@ from engine.core.status import Happening, Snapshot
 from engine.core.topology import Machine
 from tui.backpressure import terminal_is_behind
 from tui.desk import Desk
-from tui.exact_update import ExactUpdate
+from tui.exact_update import ExactLayout, ExactUpdate
 from tui.follower import Follower, Reconnect
 from tui.hangup import hung_up
 from tui.messages import (
@@ -172,6 +172,8 @@ class SlotdeckApp(App[None]):
     def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
         if type(renderable) is ChopsUpdate:
             renderable = ExactUpdate.of(renderable)
+        elif type(renderable) is LayoutUpdate:
+            renderable = ExactLayout.of(renderable)
         super()._display(screen, renderable)
 
     # The service

@@ -1,8 +1,10 @@
 """Writes just the cells that changed: Textual 8.2.8 starts from the left edge of their widget."""
 
+from rich.color import ColorSystem
 from rich.console import Console
-from rich.control import Control
-from textual._compositor import ChopsUpdate
+from textual._compositor import ChopsUpdate, LayoutUpdate
+
+from tui.pen import Pen
 
 
 class ExactUpdate(ChopsUpdate):
@@ -17,7 +19,7 @@ class ExactUpdate(ChopsUpdate):
         return cls(update.chops, update.spans, update.chop_ends)
 
     def render_segments(self, console: Console) -> str:
-        written: list[str] = []
+        pen = _pen(console)
         for y, first, last in self.spans:
             for end, (start, strip) in zip(self.chop_ends[y], self.chops[y].items(), strict=False):
                 left, right = max(start, first), min(end, last)
@@ -25,5 +27,27 @@ class ExactUpdate(ChopsUpdate):
                     continue
                 if (left, right) != (start, end):
                     strip = strip.crop(left - start, right - start)
-                written += [Control.move_to(left, y).segment.text, strip.render(console)]
-        return "".join(written)
+                pen.move(left, y)
+                pen.write(strip)
+        return pen.text()
+
+
+class ExactLayout(LayoutUpdate):
+    """A whole part of the screen, likewise with only the codes that it takes."""
+
+    @classmethod
+    def of(cls, update: LayoutUpdate) -> "ExactLayout":
+        """The same strips as another update."""
+        return cls(update.strips, update.region)
+
+    def render_segments(self, console: Console) -> str:
+        pen = _pen(console)
+        for y, line in enumerate(self.strips, self.region.y):
+            pen.move(self.region.x, y)
+            for strip in line:
+                pen.write(strip)
+        return pen.text()
+
+
+def _pen(console: Console) -> Pen:
+    return Pen(console._color_system or ColorSystem.TRUECOLOR)

@@ -4,8 +4,10 @@ import os
 import select
 import signal
 import time
+from collections.abc import Mapping
 
 import pytest
+from pyte.screens import Char
 
 from tests.tui.terminal import RESTORES, Terminal, mouse
 from tui.__main__ import main
@@ -164,10 +166,14 @@ def test_an_idle_panel_writes_next_to_nothing() -> None:
         assert len(terminal.raw) - before < 4_000
 
 
+def _row(line: Mapping[int, Char], width: int) -> list[Char]:
+    return [line[x] for x in range(width)]
+
+
 def cells(terminal: Terminal) -> list[list[tuple[str, str, str]]]:
     buffer, size = terminal.screen.buffer, terminal.screen
-    return [
-        [(c.data, c.fg, c.bg) for c in (buffer[y][x] for x in range(size.columns))]
+    return [  # a blank has no ink that anybody sees
+        [(c.data, c.fg if c.data != " " else "", c.bg) for c in _row(buffer[y], size.columns)]
         for y in range(1, size.lines)  # the header tells an age
     ]
 

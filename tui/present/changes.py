@@ -1,6 +1,6 @@
 """Which cells of a line differ from the line before, as few stretches as pay."""
 
-from tui.present.ink import Line, line_width
+from tui.present.ink import Line, has_ground, line_width
 
 JUMP = 12
 """Moving the cursor costs about as many bytes as writing so many plain cells."""
@@ -24,4 +24,8 @@ def changed_runs(old: Line, new: Line) -> list[tuple[int, int]]:
 
 
 def _cells(line: Line) -> list[tuple[str, str, str]]:
-    return [(char, span.ink, span.glow) for span in line for char in span.text]
+    cells: list[tuple[str, str, str]] = []
+    for span in line:
+        blank = (" ", span.ink if has_ground(span.ink) else "", span.glow)
+        cells += [blank if char == " " else (char, span.ink, span.glow) for char in span.text]
+    return cells

@@ -6,6 +6,7 @@ from tui.actions import ACTIONS, Action
 from tui.present.glyphs import Glyphs, spelled
 from tui.present.ink import Line, Span
 from tui.present.keys import keys_of, shown
+from tui.present.map_levels import heat
 from tui.present.text import fit, wrapped
 from tui.view import View
 
@@ -57,8 +58,8 @@ def help_lines(
         mark = glyphs.marks[state]
         lines.append((Span(fit(f"  {mark} {state}", 14), f"state:{state}"), Span(words, "text")))
     lines += [(), (Span("Map", "title"),)]
-    heat = [Span(glyph, f"heat:{at}") for at, glyph in enumerate(glyphs.levels)]
-    lines.append((Span("  "), *heat, Span("    load of a PU, idle to full", "text")))
+    levels = [Span(glyph, heat(at)) for at, glyph in enumerate(glyphs.levels)]
+    lines.append((Span("  "), *levels, Span("    load of a PU, idle to full", "text")))
     if glyphs.half:
         lines.append(
             (

@@ -18,12 +18,23 @@ class Span(NamedTuple):
 Line = tuple[Span, ...]
 
 
-def merged(spans: Iterable[Span]) -> Line:
-    """The same line with neighbours of one ink joined: fewer colour codes for the terminal."""
+def has_ground(ink: str) -> bool:
+    """Whether the ink colours what is behind the text, so that a blank shows it."""
+    return ink == "brand" or ink.endswith("!") or ink.count(":") > 1
+
+
+def merged(spans: Iterable[Span], *, blanks: bool = False) -> Line:
+    """The same line with neighbours of one ink joined: fewer colour codes for the terminal.
+
+    With `blanks` a blank takes the ink of what stands before it, which nobody sees.
+    """
     out: list[Span] = []
     for span in spans:
         if not span.text:
             continue
+        if blanks and out and span.glow == out[-1].glow and not has_ground(out[-1].ink):
+            is_blank = not has_ground(span.ink) and span.text.isspace()
+            span = Span(span.text, out[-1].ink, span.glow) if is_blank else span
         if out and out[-1].ink == span.ink and out[-1].glow == span.glow:
             out[-1] = Span(out[-1].text + span.text, span.ink, span.glow)
         else:

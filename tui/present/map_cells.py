@@ -3,7 +3,7 @@
 from tui.present.badges import Badge
 from tui.present.glyphs import spelled
 from tui.present.ink import Line, Span, line_width, merged
-from tui.present.map_levels import level
+from tui.present.map_levels import heat, level
 from tui.present.map_parts import Part, Piece, Plan, Scale
 from tui.present.map_scene import Scene
 from tui.present.map_strips import gpu_row, memory_gauge, strip_row
@@ -25,7 +25,7 @@ def map_row(plan: Plan, scene: Scene, y: int) -> Line:
         spans.append(Span(" " * (piece.x - x)))
         spans += _piece(plan, scene, piece)
         x = piece.x + piece.width
-    return merged(spans)
+    return merged(spans, blanks=True)
 
 
 def _piece(plan: Plan, scene: Scene, piece: Piece) -> list[Span]:
@@ -112,7 +112,7 @@ def _level(scene: Scene, pu: int) -> Span:
     at = level(scene.busy.get(pu))
     if at is None:
         return Span(scene.glyphs.unknown, "faint")
-    return Span(scene.glyphs.levels[at], f"heat:{at}")
+    return Span(scene.glyphs.levels[at], heat(at))
 
 
 def _glowing(span: Span, glow: str) -> Span:
@@ -144,7 +144,7 @@ def _heat(scene: Scene, core: int) -> Span:
     upper, lower = (_most(scene, part) for part in (pus[:half], pus[half:]))
     if upper is None or lower is None:
         return Span(scene.glyphs.unknown, "faint", glow)
-    return Span(scene.glyphs.half, f"heat:{upper}:{lower}", glow)
+    return Span(scene.glyphs.half, heat(upper, lower), glow)
 
 
 def _most(scene: Scene, pus: list[int]) -> int | None:
@@ -179,7 +179,7 @@ def _bar(plan: Plan, scene: Scene, core: int, line: int) -> list[Span]:
     spans = [
         owner,
         Span(name, "label"),
-        Span(glyphs.full * lit, f"heat:{at or 0}"),
+        Span(glyphs.full * lit, heat(at or 0)),
         Span(glyphs.rest * (room - lit), "track"),
         Span(tail, "barred" if barred else "number"),
     ]

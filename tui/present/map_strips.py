@@ -5,7 +5,7 @@ from tui.present.glyphs import spelled
 from tui.present.gpu_links import bracket
 from tui.present.ink import Span
 from tui.present.map_groups import Block
-from tui.present.map_levels import level
+from tui.present.map_levels import heat, level
 from tui.present.map_parts import Piece, Plan
 from tui.present.map_rows import MEMORY, NODE, PACKAGE
 from tui.present.map_scene import Scene
@@ -73,7 +73,7 @@ def gpu_row(scene: Scene, block: Block, at: int, width: int) -> list[Span]:
         if place == 1 and bar:
             spans += bar
         busy = level(status.busy) if status and word == percent(status.busy) else None
-        spans.append(Span(word, "gpu" if busy is None else f"heat:{busy}"))
+        spans.append(Span(word, "gpu" if busy is None else heat(busy)))
     return [Span(span.text, span.ink, glow) for span in spans] if glow else spans
 
 
@@ -140,7 +140,7 @@ def strip_row(plan: Plan, scene: Scene, piece: Piece, block: Block) -> list[Span
             status = scene.gpus.get(gpu)
             busy = level(status.busy) if status else None
             mark = glyphs.unknown if busy is None else glyphs.levels[busy]
-            spans.append(Span(mark, "faint" if busy is None else f"heat:{busy}"))
+            spans.append(Span(mark, "faint" if busy is None else heat(busy)))
     return spans
 
 
@@ -164,7 +164,7 @@ def _load(scene: Scene, cores: tuple[int, ...], *, owned: bool) -> Span:
     at = level(sum(known) / len(known)) if known else None
     if at is None:
         return Span(scene.glyphs.unknown, "faint")
-    ink = f"heat:{at}"
+    ink = heat(at)
     if owned and badges:
         ink = "several" if len(badges) > 1 else _ink(scene, badges[0])
     return Span(scene.glyphs.levels[at], ink)

@@ -7,6 +7,7 @@ from tui.present.glyphs import Glyphs
 from tui.present.gpu_links import gpu_links, link_words
 from tui.present.ink import Line, Span
 from tui.present.map_groups import Block, Group, slot_pus
+from tui.present.map_levels import heat
 from tui.present.map_scene import HOLDING, Scene, owners_of
 from tui.present.map_zoom import crumb
 from tui.present.text import clean
@@ -133,7 +134,7 @@ def _overlap(text: str, pus: CpuSet) -> bool:
 def legend(view: View, glyphs: Glyphs) -> Line:
     """What the marks in the map mean, with only those that occur."""
     spans = [Span("load ", "muted")]
-    spans += [Span(glyph, f"heat:{at}") for at, glyph in enumerate(glyphs.levels)]
+    spans += [Span(glyph, heat(at)) for at, glyph in enumerate(glyphs.levels)]
     names = badges(each.name for each in view.instances)
     for each in view.instances:
         if each.state in HOLDING:

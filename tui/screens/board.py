@@ -190,6 +190,7 @@ class BoardScreen(Screen[None]):
         """Light the slots, move the ghost, say what is legal."""
         verdict, shape = self.carrier.legality.verdict, self.carrier.shape
         board_map = self.query_one(MachineMap)
+        board_map.by_core = carry is not None and carry.cargo.anchor is not None
         if carry:
             board_map.aim(shape.slot or carry.slot, verdict, self.carrier.tints)
         else:
