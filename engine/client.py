@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import platform
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,27 +34,42 @@ from engine.core.errors import ControlError, ServiceUnreachable
 from engine.core.status import Snapshot
 from engine.core.topology import Machine
 from engine.host.paths import Paths
-from engine.link import HostUnreachable, Link, open_link
+from engine.link import HostUnreachable, Link, LinkCut, open_link
 from engine.reach import Reach, without_reach
 from engine.starting import answers, require_own, start_service
+from engine.unreachable import Gone, another_version, shown, unreachable, unreadable
 from engine.wire import HOME, LIMIT_BYTES, PROTOCOL, Done, Hello, Line, Request, pack, unpack
 
 _ANSWER_WITHIN_S = 60.0
 _REPAIR_WITHIN_S = 3600.0
+_BACK_WITHIN_S, _PAUSE_S = 60.0, 1.0
+"""For what was lost to come back, where somebody waits for that."""
 
 T = TypeVar("T")
 
 
-class AnotherVersion(ControlError):
-    """There is a service, and it speaks another protocol than this side."""
+Tell = Callable[[str], None]
+Start = Callable[[], Awaitable[None]]
 
 
 class ServiceClient:
-    """Control over the service's socket."""
+    """Control over the service's socket.
 
-    def __init__(self, paths: Paths, reach: Reach | None = None) -> None:
+    With `tell`, what only looks goes on where the link to another host is cut, or `start` starts
+    the service again; both the loss and the return are told.
+    """
+
+    def __init__(
+        self,
+        paths: Paths,
+        reach: Reach | None = None,
+        *,
+        tell: Tell | None = None,
+        start: Start | None = None,
+    ) -> None:
         self._paths = paths
         self._reach = reach or Reach()
+        self._tell, self._start = tell, start
         self._idle: list[tuple[Link, Hello]] = []
         self._home = ""
 
@@ -64,13 +79,19 @@ class ServiceClient:
 
     async def snapshot(self) -> Snapshot:
         """The newest snapshot."""
-        return await self._one("snapshot", {}, Snapshot)
+        return await self._kept(lambda: self._one("snapshot", {}, Snapshot))
 
     async def snapshots(self) -> AsyncIterator[Snapshot]:
         """Snapshots as they are taken; ends when the service goes away."""
-        async with self._call("snapshots", {}) as call:
-            while line := await call.line():
-                yield call.read(line, Snapshot)
+        while True:
+            try:
+                async with self._call("snapshots", {}) as call:
+                    while line := await call.line():
+                        yield call.read(line, Snapshot)
+                return
+            except LinkCut as lost:
+                again = await self._back(lost, lambda: self._one("snapshot", {}, Snapshot))
+            yield again
 
     async def offer(self, change: Change) -> Offer:
         """What the change would do; nothing happens yet.
@@ -109,7 +130,7 @@ class ServiceClient:
     async def log(self, name: str, *, offset: int = -1, limit_bytes: int = 65536) -> LogLines:
         """A piece of an instance's log."""
         arguments = {"name": name, "offset": offset, "limit_bytes": limit_bytes}
-        return await self._one("log", arguments, LogLines)
+        return await self._kept(lambda: self._one("log", arguments, LogLines))
 
     async def ask(
         self, name: str, prompt: str, *, max_tokens: int = 128
@@ -136,6 +157,31 @@ class ServiceClient:
         for link, _ in idle:
             await link.close()
 
+    async def _kept(self, ask: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await ask()
+        except (LinkCut, Gone) as lost:
+            return await self._back(lost, ask)
+
+    async def _back(self, lost: ControlError, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask until there is an answer again; raises what was lost, or what keeps it away."""
+        if self._tell is None or (isinstance(lost, Gone) and self._start is None):
+            raise lost
+        self._tell(f"{lost.what}: {lost.why}; trying again for {_BACK_WITHIN_S:g} s")
+        deadline = asyncio.get_running_loop().time() + _BACK_WITHIN_S
+        while True:
+            try:
+                if self._start is not None:
+                    await self._start()
+                answer = await ask()
+            except (HostUnreachable, Gone):
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(_PAUSE_S)
+            else:
+                self._tell(f"{self._reach.host or 'the service'} answers again")
+                return answer
+
     async def _one(
         self,
         name: str,
@@ -148,13 +194,13 @@ class ServiceClient:
             async with asyncio.timeout(within_s), self._call(name, arguments) as call:
                 line = await call.line()
                 if not line:
-                    raise _unreachable("it closed the connection without an answer")
+                    raise unreachable("it closed the connection without an answer")
                 try:
                     return call.read(line, kind)
                 finally:
                     call.is_over = True
         except TimeoutError:
-            raise _unreachable(f"it did not answer within {within_s:g} s") from None
+            raise unreachable(f"it did not answer within {within_s:g} s") from None
 
     @contextlib.asynccontextmanager
     async def _call(self, name: str, arguments: dict[str, Any]) -> AsyncIterator["_Call"]:
@@ -166,7 +212,7 @@ class ServiceClient:
             yield call
         except (OSError, msgspec.DecodeError) as error:
             if isinstance(error, msgspec.DecodeError):
-                raise _unreadable(hello, str(error)) from None
+                raise unreadable(hello, str(error)) from None
             raise await call.lost(str(error) or type(error).__name__) from None
         finally:
             if call.is_over and self._reach.host and not link.is_dead:
@@ -197,7 +243,7 @@ class ServiceClient:
         try:
             link = Link(*await asyncio.open_unix_connection(self._paths.socket, limit=LIMIT_BYTES))
         except OSError as error:
-            raise _unreachable(error.strerror or str(error)) from None
+            raise unreachable(error.strerror or str(error)) from None
         try:
             require_own(link.writer)
         except BaseException:
@@ -213,7 +259,7 @@ class ServiceClient:
         if not line and self._reach.host:
             raise await link.why_ended(self._reach, began=False)
         if not line:
-            raise _unreachable("it closed the connection without a word")
+            raise unreachable("it closed the connection without a word")
         try:
             hello = unpack(line, Hello)
         except msgspec.DecodeError:
@@ -226,7 +272,7 @@ class ServiceClient:
                 else f"End what serves {self._paths.socket}",
             ) from None
         if hello.protocol != PROTOCOL:
-            raise _another_version(hello, self._reach)
+            raise another_version(hello, self._reach)
         self._home = hello.home
         return hello
 
@@ -251,7 +297,7 @@ class _Call:
         try:
             return unpack(line, kind)
         except msgspec.DecodeError as error:
-            raise _unreadable(self._hello, str(error)) from None
+            raise unreadable(self._hello, str(error)) from None
         except ControlError:
             self.is_over = True
             raise
@@ -260,7 +306,7 @@ class _Call:
         """The words for a link that broke while it was used."""
         if self._reach.host:
             return await self._link.why_ended(self._reach, began=True)
-        return _unreachable(why)
+        return unreachable(why)
 
 
 async def connect(
@@ -269,19 +315,21 @@ async def connect(
     paths: Paths | None = None,
     environment: Mapping[str, str] | None = None,
     reach: Reach | None = None,
+    tell: Tell | None = None,
 ) -> ServiceClient:
     """A client of this user's service, which is started when there is none.
 
     With `start=False` a missing service raises ServiceUnreachable. On another host it is always
-    started; what fails there raises HostUnreachable.
+    started; what fails there raises HostUnreachable. With `tell` the client waits for what it
+    loses on the way.
     """
     if environment is None:
         environment = dict(os.environ)  # noqa: TID251 - the entry for both faces
     elif reach is None:
         reach = Reach.of(environment)
     paths = paths or Paths.of(environment)
-    client = ServiceClient(paths, reach)
     if reach is not None and reach.host:
+        client = ServiceClient(paths, reach, tell=tell)
         try:
             await client.snapshot()  # the link is kept for the next call
         except ServiceUnreachable as error:
@@ -289,12 +337,16 @@ async def connect(
             raise HostUnreachable(what=error.what, why=error.why, do=error.do) from None
         return client
     environment = without_reach(environment)
-    if await answers(paths):
-        return client
-    if not start:
-        raise _unreachable("no service runs")
-    await start_service(paths, environment)
-    return client
+
+    async def start_again() -> None:
+        if not await answers(paths):
+            await start_service(paths, environment)
+
+    if start:
+        await start_again()
+    elif not await answers(paths):
+        raise unreachable("no service runs")
+    return ServiceClient(paths, reach, tell=tell, start=start_again if start else None)
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:
@@ -303,44 +355,7 @@ async def _line(reader: asyncio.StreamReader) -> bytes:
     except asyncio.IncompleteReadError:
         return b""
     except asyncio.LimitOverrunError:
-        raise _unreachable("its answer is too long") from None
-
-
-def _unreachable(why: str) -> ControlError:
-    return ServiceUnreachable(
-        what="The service cannot be reached",
-        why=why,
-        do="Any `slotdeck up` or the panel starts it again; engines go on without it",
-    )
-
-
-def _unreadable(theirs: Hello, why: str) -> ControlError:
-    return ServiceUnreachable(
-        what="The service's answer cannot be read",
-        why=f"{why}; the service is {theirs}, this side {Hello(PROTOCOL, __version__)}",
-        do="Use the same version on both sides: `slotdeck service stop`, then try again; "
-        "engines go on",
-    )
-
-
-def _another_version(theirs: Hello, reach: Reach) -> ControlError:
-    stop = f"ssh {reach.host} {reach.slotdeck}" if reach.host else "slotdeck"
-    stop = f"`{stop} service stop`; engines go on, and the next service takes them over"
-    newer = theirs.protocol > PROTOCOL
-    return AnotherVersion(
-        what=f"The service is {'a newer' if newer else 'an older'} slotdeck than this side",
-        why=f"the service is {theirs}, this side {Hello(PROTOCOL, __version__)}",
-        do=f"Use slotdeck {theirs.version} here (after an upgrade: open the panel anew), or end "
-        f"that service: {stop}"
-        if newer
-        else f"End the old service: {stop}",
-    )
-
-
-def shown(line: bytes) -> str:
-    """Some foreign output as words that may be printed."""
-    text = line[:80].decode(errors="replace").strip()
-    return repr(text if text.isprintable() else ascii(text)[1:-1])
+        raise unreachable("its answer is too long") from None
 
 
 def _from_elsewhere(held: HeldLayout, home: str) -> HeldLayout:

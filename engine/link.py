@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import shlex
 import socket
 import subprocess
@@ -18,6 +19,10 @@ _ENDS_WITHIN_S = 3.0
 
 class HostUnreachable(ControlError):
     """The service on another machine cannot be reached, or the link to it was cut."""
+
+
+class LinkCut(HostUnreachable):
+    """The link had worked, and was lost on the way; the service there may go on."""
 
 
 @dataclass(slots=True)
@@ -69,16 +74,13 @@ class Link:
         by_hand = shlex.join([*shlex.split(reach.ssh), reach.host])
         what = f"The link to {reach.host} was cut" if began else f"{reach.host} cannot be reached"
         do = "Engines go on there; try again"
+        kind = LinkCut if began and code not in (None, 0) else HostUnreachable
         match code:
             case None | 0:
                 why = "its service closed the connection"
             case 255:
                 why = said or "ssh failed without a word"
-                if not began:
-                    do = (
-                        f"Try `{by_hand} true`: it has to work without a password "
-                        "(a key, an agent, or a shared connection of ssh)"
-                    )
+                do = do if began else _cure(said, reach.host, by_hand)
             case 126 | 127 if not began:
                 what = f"{reach.host} has no slotdeck that can be run"
                 why = said or f"its shell does not find {reach.slotdeck}"
@@ -90,7 +92,7 @@ class Link:
                 why = f"{reach.ssh} was ended by signal {-number}"
             case number:
                 why = said or f"{reach.ssh} ended with exit code {number}"
-        return HostUnreachable(what=what, why=why, do=do)
+        return kind(what=what, why=why, do=do)
 
     def _last_words(self) -> str:
         if self.stderr is None:
@@ -99,6 +101,26 @@ class Link:
         lines = self.stderr.read(1 << 16).decode(errors="replace").split("\n")
         told = [" ".join(line.split()) for line in lines if line.strip()]
         return "; ".join(line for line in told[-4:] if line.isprintable())[:600]
+
+
+def _cure(said: str, host: str, by_hand: str) -> str:
+    """What to do about ssh's own refusal, by its words (ssh(1), OpenSSH's of any age)."""
+    name = host.rpartition("@")[2].removeprefix("ssh://").partition(":")[0] or host
+    if "has changed" in said:
+        return (
+            f"If {name} was installed anew: `ssh-keygen -R {name}`, then `{by_hand} true`; "
+            "if not, somebody else may answer in its place"
+        )
+    if "Host key verification failed" in said:
+        return f"Its key is not known here: `{by_hand} true` shows it and asks"
+    if "Could not resolve" in said:
+        return "Correct the name, or give it an address in ~/.ssh/config"
+    if re.search(r"Connection refused|timed out|No route to host|unreachable", said):
+        return f"Is it on, and is that its port? `{by_hand} true` has to work"
+    return (
+        f"Try `{by_hand} true`: it has to work without a password "
+        "(a key, an agent, or a shared connection of ssh)"
+    )
 
 
 async def open_link(reach: Reach) -> Link:

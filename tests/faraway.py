@@ -14,7 +14,12 @@ SSH = """#!/bin/sh
 echo "$$ $*" >> {calls}
 while [ "$1" != -- ]; do shift; done
 host=$2; shift 2
-case $host in
+case ${{host##*@}} in
+  changed) echo "Host key for changed has changed and you have requested strict checking.
+Host key verification failed." >&2; exit 255;;
+  unknown) echo "Host key verification failed." >&2; exit 255;;
+  nowhere) echo "ssh: Could not resolve hostname nowhere: Name not known" >&2; exit 255;;
+  down) echo "ssh: connect to host down port 22: Connection refused" >&2; exit 255;;
   refused) echo "me@refused: Permission denied (publickey)." >&2; exit 255;;
   chatty) echo "Welcome to chatty!";;
   empty) exec env -i PATH=/nowhere {sh} -c "$*";;

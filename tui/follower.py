@@ -6,9 +6,9 @@ from typing import Protocol, runtime_checkable
 
 from textual.message import Message
 
-from engine.client import AnotherVersion
 from engine.control import Control
 from engine.core.errors import ControlError
+from engine.unreachable import AnotherVersion
 from tui.messages import ConnectionChanged, MachineRead, SnapshotArrived
 from tui.view import Connection
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 
+from engine.cli.text import note
 from engine.client import ServiceClient, connect
 from engine.core.errors import ControlError, ServiceUnreachable
 from engine.host.paths import Paths
@@ -11,12 +12,12 @@ from engine.host.paths import Paths
 async def attach(environment: Mapping[str, str]) -> ServiceClient | None:
     """The service, started anew where a dead one left engines behind; None where nothing is."""
     try:
-        return await connect(start=False, environment=environment)
+        return await connect(start=False, environment=environment, tell=note)
     except ServiceUnreachable:
         if not left_behind(environment):
             return None
         # Engines outlive the service: a new one adopts them.
-        return await connect(environment=environment)
+        return await connect(environment=environment, tell=note)
 
 
 def left_behind(environment: Mapping[str, str]) -> bool:

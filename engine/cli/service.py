@@ -6,12 +6,13 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from engine.cli.text import DASH, size, table
-from engine.client import AnotherVersion, connect
+from engine.client import connect
 from engine.core.errors import ControlError, ServiceUnreachable
 from engine.host.paths import Paths
 from engine.host.root import HostRoot
 from engine.service.orphans import GRACE_S, Orphan, orphans_of, reap
 from engine.starting import end_service
+from engine.unreachable import AnotherVersion
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.cli.attach import left_behind
-from engine.cli.text import DASH, folded, number, percent, print_json, size, table
+from engine.cli.text import DASH, folded, note, number, percent, print_json, size, table
 from engine.client import connect
 from engine.core.codec import to_builtins
 from engine.core.errors import ServiceUnreachable
@@ -42,7 +42,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 async def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Print the newest snapshot; with no service there are no instances."""
     try:
-        client = await connect(start=False, environment=environment)
+        tell = note if asked.watch else None
+        client = await connect(start=False, environment=environment, tell=tell)
     except ServiceUnreachable:
         empty = Snapshot(sampled_at="", revision="", instances=(), numa_nodes=())
         if asked.json:

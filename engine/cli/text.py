@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable, Sequence
 from math import floor
 from typing import Any, TypeVar
@@ -11,6 +12,11 @@ from engine.core.errors import UsageError
 _Number = TypeVar("_Number", int, float)
 
 DASH = "–"
+
+
+def note(text: str) -> None:
+    """Something on the way that is no result."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from engine.cli.layouts import checked, read_layout
 from engine.cli.status import status_json, status_text
-from engine.cli.text import print_json
+from engine.cli.text import note, print_json
 from engine.client import ServiceClient, connect
 from engine.control import ApplyLayout, Offer
 from engine.core.errors import (
@@ -33,8 +33,12 @@ async def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Apply and wait."""
     change = read_layout(asked.layout)
     checked(change)  # before a service is started for nothing
-    client = await connect(environment=environment)
-    final = await bring_up(client, change, timeout_s=asked.timeout)
+    client = await connect(environment=environment, tell=note)
+    try:
+        final = await bring_up(client, change, timeout_s=asked.timeout)
+    except asyncio.CancelledError:
+        note("Nobody waits any more; what was begun goes on: `slotdeck status`, `slotdeck down`")
+        raise
     if asked.json:
         print_json(status_json(final))
     else:
@@ -94,11 +98,17 @@ async def wait_ready(
     while not looked or time.monotonic() < deadline:
         looked = True  # once, even with no time at all: it may all be ready
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(max(5.0, deadline - time.monotonic())):
                 snapshot = await client.snapshot()
         except TimeoutError:
             continue
         statuses = {one.name: one for one in snapshot.instances}
+        if left := [name for name in told if name not in statuses]:
+            raise ControlError(
+                what=f"{left[0]} did not become ready",
+                why="somebody has stopped it meanwhile, and it has left the list",
+                do="Apply the layout again; the others are untouched",
+            )
         for name in names:
             one = statuses.get(name)
             if one is not None and told.get(name) != one.state:

@@ -35,6 +35,8 @@ class Managed:
     mark: str = ""
     launched: Launched | None = None
     started_at: str | None = None
+    launched_at: float | None = None
+    """By the supervisor's clock; None where an earlier service has launched it."""
     loading_s: float | None = None
     """What its last start took until its first token; None where nobody of us saw it."""
     verified: bool | None = None

@@ -139,7 +139,8 @@ class Supervisor:
         if isinstance(event, Exited):
             managed.launched = None
         if before.state is State.STARTING and managed.life.state is State.READY:
-            managed.loading_s = managed.life.since - before.since
+            at = managed.launched_at
+            managed.loading_s = None if at is None else managed.life.since - at
         if managed.life is before and not effects:
             return
         if managed.life.state != before.state:
@@ -297,6 +298,7 @@ class Supervisor:
         managed.launched = await loop.run_in_executor(
             self._launching, self._launcher.launch, order
         )
+        managed.launched_at = self.clock()
         self.save()
         self.changed.set()
         self.watch(managed)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from engine import __version__
-from engine.client import AnotherVersion, connect
+from engine.client import connect
 from engine.core.errors import ControlError, ServiceUnreachable
+from engine.unreachable import AnotherVersion
 from engine.wire import LIMIT_BYTES, PROTOCOL, Hello, Request, pack
 from tests.processes import ROOT, Home, alive, eventually_async
 

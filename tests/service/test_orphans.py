@@ -55,7 +55,7 @@ async def test_what_no_journal_knows_is_shown_and_ended_on_request(home: Home) -
     status = await asyncio.to_thread(slotdeck, home, "service", "status")
     assert status.stdout.startswith("No service runs.\n\nLeft over from earlier")
     rows = [line.split()[:2] for line in status.stdout.splitlines()]
-    assert all([str(pid), "python"] in rows for pid in left)
+    assert all([str(pid), Path(sys.executable).name] in rows for pid in left)
     asked = await asyncio.to_thread(slotdeck, home, "service", "reap")
     assert "Nothing was ended. `slotdeck service reap --yes` ends these 3" in asked.stdout
     assert all(map(alive, left))
