@@ -67,6 +67,43 @@ def test_a_whole_drag_in_one_read(pieces: int) -> None:
         assert b"applied: ['move']" in terminal.raw
 
 
+def test_an_end_dragged_over_the_map_in_one_read() -> None:
+    """Press and release in one widget make a click as well, which must not choose anything."""
+    with Terminal(PANEL, "--machine", "server", size=(200, 60)) as terminal:
+        terminal.until(FIRST)
+        x, y = terminal.find("▸")
+        to_x, to_y = terminal.find("c2 ")
+        terminal.write(
+            mouse(0, x, y)
+            + mouse(32, x - 1, y)
+            + mouse(32, to_x, to_y)
+            + mouse(0, to_x, to_y, up=True)
+        )
+        terminal.until("Move chat to core:0-2")
+        terminal.write(b"\x1b")
+        terminal.until(lambda: "Move chat to core:0-2" not in terminal.text)
+        assert "▌c  chat" in terminal.text
+        terminal.write(b"qq")
+        terminal.until(terminal.ended)
+        assert b"applied: []" in terminal.raw
+
+
+def test_a_new_instance_drawn_in_one_read() -> None:
+    with Terminal(PANEL, "--machine", "server", size=(200, 60)) as terminal:
+        terminal.until(FIRST)
+        terminal.write(b"n")
+        terminal.until("choose its place on the map")
+        terminal.write(b"\r")
+        terminal.until("New smollm2-135m")
+        x, y = terminal.find("c24 ")
+        terminal.write(mouse(0, x, y) + mouse(32, x + 1, y) + mouse(0, x + 1, y + 2, up=True))
+        terminal.until("Start new smollm2-135m on core:24-26")
+        terminal.write(b"\x1b")
+        terminal.until(lambda: "Start new" not in terminal.text)
+        terminal.write(b"qq")
+        terminal.until(terminal.ended)
+
+
 def test_a_lost_release_moves_nothing() -> None:
     """A move without a button makes Textual invent the release: it may only ask."""
     with Terminal(PANEL, "--machine", "server") as terminal:
