@@ -29,6 +29,7 @@ from engine.service.shim import MARK_BYTES
 
 SHIM = Path(__file__).with_name("shim.py")
 ANSWER_WITHIN_S = 20.0
+_ENDS_WITHIN_S = 2.0
 LOG_PIECE_BYTES = 8 << 20
 """Two pieces are kept, so a log holds 8 to 16 MiB."""
 OOM_SCORE = 300
@@ -162,8 +163,9 @@ class Launcher:
             with self.connect() as connection:
                 return _Talk(order, connection).held(packed)
         except TimeoutError:
-            # It may have started the engine just before.
+            # It may have started the engine just before; whoever hangs is not asked again.
             kill_start(HostRoot(), order.mark)
+            self.close()
         except OSError as error:
             kill_start(HostRoot(), order.mark)
             raise _refused(order, error, "the process could not be made") from None
@@ -205,7 +207,11 @@ class Launcher:
         if self._door is not None:
             self._door.close()
         if self._nursery is not None:
-            self._nursery.wait()
+            try:
+                self._nursery.wait(_ENDS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                self._nursery.kill()
+                self._nursery.wait()
         self._door = self._nursery = None
 
 

@@ -145,6 +145,16 @@ def test_a_killed_nursery_takes_no_engine_with_it_and_is_made_anew(
     assert alive(first.shim_pid)
 
 
+def test_a_nursery_that_hangs_is_ended_too(engines: Engines) -> None:
+    launcher = Launcher()
+    launched = launcher.launch(engines.order())
+    nursery = parent_of(launched)
+    os.kill(nursery, signal.SIGSTOP)
+    launcher.close()
+    assert not alive(nursery)
+    assert alive(launched.shim_pid)
+
+
 def test_it_ends_when_the_service_does(engines: Engines) -> None:
     launcher = Launcher()
     launched = launcher.launch(engines.order())
