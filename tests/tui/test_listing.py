@@ -77,8 +77,8 @@ def test_checks_say_what_differs_and_what_to_do() -> None:
     text = "\n".join(plain(line) for line in checks_lines(each, found, 70, UNICODE))
     for words in ("affinity", "asked", "PU 1", "got", "PU 0", "Run `verify --repair`"):
         assert words in text
-    fine = checks_lines(each, Verified("a", True), 90, UNICODE)
-    assert "as they were asked for" in "\n".join(plain(line) for line in fine)
+    fine = checks_lines(each, Verified("a", True), 76, UNICODE)
+    assert "all as asked for" in "\n".join(plain(line) for line in fine)
     assert "looking at" in "\n".join(plain(line) for line in checks_lines(each, None, 70, UNICODE))
 
 

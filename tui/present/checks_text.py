@@ -16,7 +16,7 @@ def checks_lines(
     if found is None:
         lines += _fact("", "looking at its threads, memory and port…", "muted", width)
     elif found.verified:
-        words = "threads, memory policy, pages, GPUs and port are as they were asked for"
+        words = "all as asked for: threads, memory policy, pages, GPUs, port"
         lines += [(), *_fact(glyphs.marks["ready"], words, "good", width)]
     else:
         for one in found.differences:

@@ -96,7 +96,9 @@ class InstanceScreen(Page):
         tab = self.query_one(Tabs).chosen
         for name in TABS:
             self.set_class(name == tab, f"-on-{name}")
-        if tab == "log":
+        if self.query_one(FilterLine).has_focus:
+            pass  # its words are being typed
+        elif tab == "log":
             self.query_one(LogPane).focus()
         else:
             self.query_one("#scroll").focus()

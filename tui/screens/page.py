@@ -72,6 +72,9 @@ class Page(Screen[None]):
     def on_resize(self) -> None:
         self.call_after_refresh(self.draw)
 
+    def on_lines_widened(self, _: Lines.Widened) -> None:
+        self.draw()
+
     def on_screen_resume(self) -> None:
         self.call_after_refresh(self.draw)
 
