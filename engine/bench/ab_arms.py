@@ -4,6 +4,7 @@ What ran before is stopped first and started again at the end; nothing happens b
 """
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -83,7 +84,16 @@ async def plan(client: ServiceClient, a: ApplyLayout, b: ApplyLayout, machine: M
     layouts = {"a": a, "b": b}
     offers = {arm: await _offered(client, layout) for arm, layout in layouts.items()}
     places = {arm: places_in(offer, snapshot.instances) for arm, offer in offers.items()}
-    both, why_apart = await _side_by_side(client, layouts, places, snapshot)
+    apart = told_apart(a, b)
+    if apart is None:
+        both, why_apart = await _side_by_side(client, layouts, places, snapshot)
+    else:
+        renamed = {"a": a, "b": apart}
+        offer = await _offered(client, apart)
+        beside = {**places, "b": places_in(offer, snapshot.instances)}
+        both, why_apart = await _side_by_side(client, renamed, beside, snapshot)
+        if both is not None:
+            layouts, places = renamed, beside
     active = tuple(one.name for one in snapshot.instances if one.state in ACTIVE)
     ours = {*offers["a"].keeps, *offers["b"].keeps}
     stopping = await client.offer(StopInstances(active, forget=True))
@@ -100,6 +110,28 @@ async def plan(client: ServiceClient, a: ApplyLayout, b: ApplyLayout, machine: M
         losses=stopping.consequences,
         dropped=tuple(one.name for one in snapshot.instances if one.name not in active),
     )
+
+
+def told_apart(a: ApplyLayout, b: ApplyLayout) -> ApplyLayout | None:
+    """B with other names for the instances that are called as one of A's; None where none is."""
+    parsed = [parse_layout(one.text, name=one.name) for one in (a, b)]
+    taken = {one.name for layout in parsed for one in layout.instances}
+    same = {one.name for one in parsed[0].instances} & {one.name for one in parsed[1].instances}
+    if not same:
+        return None
+
+    def renamed(wish: Instance) -> HeldWish:
+        if wish.name not in same:
+            return HeldWish(wish, b.base)
+        name = next(
+            other
+            for number in itertools.count(1)
+            if (other := f"{wish.name}-b{'' if number == 1 else number}") not in taken
+        )
+        return HeldWish(msgspec.structs.replace(wish, name=name), b.base)
+
+    wishes = [renamed(wish) for wish in parsed[1].instances]
+    return as_layout(wishes, name=parsed[1].name, path=b.name, ports=parsed[1].ports)
 
 
 async def _offered(client: ServiceClient, layout: ApplyLayout) -> Offer:
@@ -135,8 +167,6 @@ async def _side_by_side(
     now: Snapshot,
 ) -> tuple[ApplyLayout | None, str]:
     """Both in one layout, if each is then placed as it would be alone; else why not."""
-    if same := sorted(set(places["a"]) & set(places["b"])):
-        return None, f"both have an instance named {same[0]}"
     both = _together(layouts)
     try:
         offer = await client.offer(both)

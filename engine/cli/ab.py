@@ -6,45 +6,46 @@ files of `slotdeck bench --json` or of `slotdeck ab --output`, which is weaker.
 
 import argparse
 import asyncio
-import signal
-import sys
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from engine.bench import ab_saved
-from engine.bench.ab import AA_PAIRS, Asked, Session, even_load
-from engine.bench.ab_arms import Plan, ServiceArms, plan
-from engine.bench.ab_report import outcome_text, running
+from engine.bench.ab import AA_PAIRS, Asked
+from engine.bench.ab_arms import as_layout
+from engine.bench.ab_report import outcome_text
 from engine.bench.runner import loop_factory
-from engine.bench.values import Load, Progress
+from engine.bench.values import Load
+from engine.cli.ab_run import Comparison, say
 from engine.cli.bench import fresh_seed
 from engine.cli.layouts import checked, read_layout
 from engine.cli.text import print_json
 from engine.client import connect
-from engine.control import ApplyLayout
+from engine.control import ApplyLayout, HeldWish
 from engine.core.compare import compare_runs
 from engine.core.comparing.design import FAMILY, MIN_PAIRS, Design
+from engine.core.comparing.single_dual import PAIRS, single_dual
 from engine.core.comparing.values import METRICS, Arm
-from engine.core.comparing.void import sift
-from engine.core.cpuset import CpuSet
-from engine.core.errors import ControlError, UsageError
-from engine.core.layout import Layout, parse_layout
-from engine.core.status import GpuStatus
-from engine.core.topology import Machine
+from engine.core.errors import UsageError
+from engine.core.layout import Instance, Layout
 
-INTERRUPTED = 130
+SET_SCHEMA = "slotdeck.ab-set/1"
+"""Of several comparisons."""
 REQUESTS = 8
 """Of a block, at least; and four a stream."""
-TOLD = ("name", "engine", "model", "slot", "dtype", "weight_only", "weights")
-"""Of each instance's wish, in the manifest: nothing that may hold a secret."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's options."""
     parser.add_argument("a", metavar="A.toml", help="the layout that the other is compared with")
-    parser.add_argument("b", metavar="B.toml", help="the layout that the verdicts are about")
+    parser.add_argument(
+        "b", metavar="B.toml", nargs="?", help="the layout that the verdicts are about"
+    )
+    parser.add_argument(
+        "--single-dual",
+        metavar="NAME",
+        help="in place of B: A's GPU instance NAME on one card, on two, and as two replicas",
+    )
     parser.add_argument(
         "--from", dest="saved", action="store_true", help="A and B are files of saved runs"
     )
@@ -87,22 +88,86 @@ def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Compare and print; 0 whatever the verdict is."""
     seed = fresh_seed() if asked.seed is None else asked.seed
     design = _design(asked, seed)
+    _check_arms(asked)
     if asked.saved:
         return _saved(asked)
-    a, b = read_layout(asked.a), read_layout(asked.b)
-    load = _load(asked, seed)
-    arms = _arms((checked(a), asked.a), (checked(b), asked.b))
+    layouts = [read_layout(path) for path in (asked.a, asked.b) if path is not None]
+    parsed = [(checked(layout), layout.name) for layout in layouts]
     question = Asked(
-        a=arms[0],
-        b=arms[1],
+        a=Arm("A"),
+        b=Arm("B"),
         design=design,
-        load=load,
+        load=_load(asked, seed),
         aa_pairs=asked.aa_pairs,
         max_time_s=asked.max_time,
         metrics=tuple(dict.fromkeys(asked.metric)),
     )
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_Comparison(asked, a, b, question).run(environment))
+        if asked.single_dual is not None:
+            return runner.run(_single_dual(asked, layouts[0], question, environment))
+        a, b = _arms(*parsed)
+        comparison = Comparison(asked, layouts[0], layouts[1], replace(question, a=a, b=b))
+        return runner.run(comparison.run(environment))
+
+
+def _check_arms(asked: argparse.Namespace) -> None:
+    """Two layouts, or one and the name of an instance in it."""
+    if asked.single_dual is None and asked.b is None:
+        raise UsageError(
+            what="There is nothing to compare with",
+            why=f"only {asked.a} was named",
+            do="Name a second layout, or --single-dual NAME for one card against two",
+        )
+    if asked.single_dual is not None and (asked.b is not None or asked.saved):
+        raise UsageError(
+            what="--single-dual takes one layout",
+            why="it makes the arms itself",
+            do="Leave the other file out",
+        )
+
+
+async def _single_dual(
+    asked: argparse.Namespace,
+    layout: ApplyLayout,
+    question: Asked,
+    environment: Mapping[str, str],
+) -> int:
+    """Each of the three comparisons by itself: every one puts back what ran before."""
+    machine = await (await connect(environment=environment)).machine()
+    cases = single_dual(named(checked(layout), asked.single_dual, layout.name), machine)
+    say(f"cards {cases.cards[0]} and {cases.cards[1]}: {cases.reason}")
+    answers: list[dict[str, object]] = []
+    code = 0
+    try:
+        for number, (first, second) in enumerate(PAIRS, 1):
+            a, b = (
+                as_layout([HeldWish(one, layout.base) for one in cases.arms[name]], name=name)
+                for name in (first, second)
+            )
+            say(f"comparison {number} of {len(PAIRS)}: {first} (A), {second} (B)")
+            asks = replace(question, a=Arm(first), b=Arm(second))
+            comparison = Comparison(asked, a, b, asks, number)
+            code = await comparison.run(environment)
+            if comparison.answer is not None:
+                answers.append(comparison.answer)
+            if code:
+                break
+    finally:
+        if asked.json and answers:
+            print_json({"schema": SET_SCHEMA, "cards": cases.cards, "comparisons": answers})
+    return code
+
+
+def named(layout: Layout, name: str, path: str) -> Instance:
+    """That instance of it."""
+    for one in layout.instances:
+        if one.name == name:
+            return one
+    raise UsageError(
+        what=f"{path} has no instance {name!r}",
+        why=f"it has: {', '.join(one.name for one in layout.instances)}",
+        do="Name one of them",
+    )
 
 
 def _design(asked: argparse.Namespace, seed: int) -> Design:
@@ -175,201 +240,3 @@ def _saved(asked: argparse.Namespace) -> int:
     else:
         print(outcome_text(outcome))
     return 0
-
-
-@dataclass
-class _Comparison:
-    """From the offer to what is printed."""
-
-    asked: argparse.Namespace
-    a: ApplyLayout
-    b: ApplyLayout
-    question: Asked
-
-    async def run(self, environment: Mapping[str, str]) -> int:
-        client = await connect(environment=environment)
-        machine = await client.machine()
-        planned = await plan(client, self.a, self.b, machine)
-        if planned.strangers and not self.asked.yes:
-            raise ControlError(
-                what="Nothing was compared",
-                why=f"it would stop, for a while, what belongs to neither arm: "
-                f"{', '.join(planned.strangers)}",
-                do="Say --yes to have that stopped and started again at the end",
-            )
-        counts = [len(planned.places[arm]) for arm in ("a", "b")]
-        free = client_pus(machine, planned.pus())
-        self.question = replace(
-            self.question,
-            load=even_load(self.question.load, counts),
-            restart=self.asked.restart_per_pair or planned.both is None,
-            client_pus=free,
-        )
-        for line in offer_lines(planned, self.question, self.asked.concurrency):
-            _say(line)
-        arms = ServiceArms(client, machine, planned, self.asked.timeout, _say)
-
-        async def read_gpus() -> tuple[GpuStatus, ...]:
-            return (await client.snapshot()).gpus
-
-        session = Session(
-            self.question,
-            arms,
-            on_pair=lambda session, label: self._on_pair(session, label, arms),
-            on_block=_show,
-            read_gpus=read_gpus,
-            facts=facts(planned),
-        )
-        return await self._measured(session, arms)
-
-    async def _measured(self, session: Session, arms: ServiceArms) -> int:
-        task = asyncio.current_task()
-        with suppress(NotImplementedError, RuntimeError):
-            if task is not None:
-                asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        interrupted = False
-        trouble: ControlError | None = None
-        try:
-            try:
-                await arms.begin()
-                await session.run()
-                _say(f"done: {session.why_ended}")
-            except asyncio.CancelledError:
-                interrupted = True
-                if task is not None:
-                    task.uncancel()
-                session.why_ended = "it was interrupted"
-                _say("interrupted: what was measured is kept; putting back what ran before")
-            except ControlError as error:
-                trouble = error
-                session.why_ended = f"it failed: {error.what}"
-            if session.pairs or session.aa or not (interrupted or trouble):
-                self._print(session, arms)
-        finally:
-            interrupted |= await _put_back(arms)
-        if trouble is not None:
-            raise trouble
-        return INTERRUPTED if interrupted else 0
-
-    def _print(self, session: Session, arms: ServiceArms) -> None:
-        session.facts = {
-            **facts(arms.plan),
-            "start_s": {arm: [round(one, 2) for one in s] for arm, s in arms.start_s.items()},
-        }
-        outcome = session.outcome(final=True)
-        if session.why_ended is not None:
-            outcome = replace(outcome, stop=session.why_ended)
-        answer = ab_saved.comparison_json(outcome, session.texts)
-        if self.asked.json:
-            print_json(answer)
-        else:
-            print(outcome_text(outcome, session.texts))
-        sys.stdout.flush()
-        if self.asked.output:
-            full = ab_saved.with_blocks(answer, session.aa, session.pairs)
-            ab_saved.write(self.asked.output, full)
-
-    def _on_pair(self, session: Session, label: str, arms: ServiceArms) -> None:
-        if label == "A/A 1" or (not session.asked.aa_pairs and label == "pair 1"):
-            for line in cost_lines(session.asked, arms):
-                _say(line)
-        if label.startswith("A/A"):
-            _say(f"{label} of {session.asked.aa_pairs}: {running(session.aa, self._shown)}")
-            return
-        valid = len(sift(session.pairs)[0])
-        far = f"{session.pairs[-1].order}, {valid} of {session.asked.design.pairs} valid"
-        _say(f"{label} ({far}): {running(session.pairs, self._shown)}")
-
-    @property
-    def _shown(self) -> tuple[str, ...]:
-        return self.question.metrics or FAMILY
-
-
-async def _put_back(arms: ServiceArms) -> bool:
-    """To the end, even when interrupted meanwhile; True if it was."""
-    work = asyncio.create_task(arms.end())
-    try:
-        await asyncio.shield(work)
-    except asyncio.CancelledError:
-        if work.done():
-            raise
-        if (task := asyncio.current_task()) is not None:
-            task.uncancel()
-        _say("still putting back what ran before (once more leaves all as it is now)")
-        await work
-        return True
-    return False
-
-
-def client_pus(machine: Machine, engines: CpuSet) -> frozenset[int] | None:
-    """PUs that no engine of either arm uses, on cores of their own where there are such."""
-    free = machine.pus.usable - engines
-    alone = CpuSet(pu for core in machine.cores if not core.pus & engines for pu in core.pus)
-    chosen = (free & alone) or free
-    return frozenset(chosen) or None
-
-
-def offer_lines(planned: Plan, asked: Asked, wanted: int) -> list[str]:
-    """What will be done, before any of it is."""
-    lines = []
-    for letter, arm in (("A", asked.a), ("B", asked.b)):
-        lines += [
-            f"{letter} ({arm.name}): {name} {place}"
-            for name, place in planned.places[letter.lower()].items()
-        ]
-    if planned.both is not None:
-        turns = "" if asked.restart else ": both stay loaded and take turns"
-        lines.append(f"they fit side by side{turns}")
-    else:
-        lines.append(f"they do not fit side by side ({planned.why_apart}): one replaces the other")
-    if asked.restart:
-        starts = 2 * (asked.aa_pairs + asked.design.pairs)
-        lines.append(f"every block gets engines of its own: at most {starts} starts")
-    lines += [f"{name} is stopped, and started again at the end" for name in planned.stops]
-    lines += planned.losses
-    lines += [f"{name} does not run: it leaves the list" for name in planned.dropped]
-    load = asked.load
-    if load.concurrency != wanted:
-        lines.append(f"{load.concurrency} streams, so that every instance of an arm gets as many")
-    free = asked.client_pus
-    where = "on no PU of its own: the engines have all, so it may be the limit"
-    lines.append(f"load generator {where if free is None else f'on PU {CpuSet(free)}'}")
-    return lines
-
-
-def cost_lines(asked: Asked, arms: ServiceArms) -> list[str]:
-    """What a start took, as measured by now, and what that comes to."""
-    took = [s for starts in arms.start_s.values() for s in starts]
-    if not took or not asked.restart:
-        return []
-    mean = sum(took) / len(took)
-    left = 2 * (asked.aa_pairs + asked.design.pairs) - len(took)
-    return [f"a start takes {mean:.1f} s: at most {left} more of them, {left * mean:.0f} s in all"]
-
-
-def facts(planned: Plan) -> dict[str, object]:
-    """Layouts and placements, for the manifest; secrets of the files stay out."""
-    asked = {
-        arm: parse_layout(layout.text, name=layout.name).instances
-        for arm, layout in planned.layouts.items()
-    }
-    return {
-        f"arm_{arm}": {
-            "layout": Path(planned.layouts[arm].name).name,
-            "wishes": [{key: getattr(one, key) for key in TOLD} for one in asked[arm]],
-            "instances": [f"{name} {place}" for name, place in places.items()],
-        }
-        for arm, places in planned.places.items()
-    } | {"side_by_side": planned.both is not None, "why_apart": planned.why_apart or None}
-
-
-def _say(line: str) -> None:
-    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
-    print(f"{clear}{line}", file=sys.stderr, flush=True)
-
-
-def _show(label: str, progress: Progress) -> None:
-    """One line that is written over, where somebody watches."""
-    if sys.stderr.isatty():
-        told = f"\r\x1b[K{label}: {progress.phase} {progress.elapsed_s:.0f} s"
-        print(told, end="", file=sys.stderr, flush=True)

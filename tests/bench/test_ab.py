@@ -15,7 +15,14 @@ import pytest
 
 from engine.bench import ab_saved, ab_texts
 from engine.bench.ab import Asked, Session, even_load, shared_out
-from engine.bench.ab_arms import Place, Plan, ServiceArms, as_layout, layout_before
+from engine.bench.ab_arms import (
+    Place,
+    Plan,
+    ServiceArms,
+    as_layout,
+    layout_before,
+    told_apart,
+)
 from engine.bench.ab_block import Up, pooled, total
 from engine.bench.ab_clocks import HardwareWatch, spread
 from engine.bench.ab_report import running
@@ -336,3 +343,16 @@ def test_blocks_come_back_from_a_file_as_they_were(tmp_path: Path) -> None:
         ab_saved.read_run(str(path), "a")
     with pytest.raises(UsageError, match="not written"):
         ab_saved.write(str(tmp_path / "no/such/file"), answer)
+
+
+def test_instances_of_one_name_get_two_where_both_layouts_run() -> None:
+    def layout(*names: str) -> ApplyLayout:
+        rows = [f'[[instance]]\nname = "{name}"\nslot = "core:0"\n' for name in names]
+        return ApplyLayout("l.toml", "schema = 1\n" + "".join(rows), "/base")
+
+    assert told_apart(layout("a"), layout("b")) is None
+    apart = told_apart(layout("a", "x"), layout("x", "y", "x-b"))
+    assert apart is not None
+    names = [one.name for one in parse_layout(apart.text, name="apart").instances]
+    assert names == ["x-b2", "y", "x-b"]
+    assert (apart.name, apart.base) == ("l.toml", "/base")

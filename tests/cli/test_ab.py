@@ -68,12 +68,13 @@ def rows(answer: dict[str, Any]) -> dict[str, dict[str, Any]]:
 @needs_two_pus
 def test_side_by_side_a_real_difference_is_found_and_nothing_is_left(home: Home) -> None:
     slow = file(home, "slow", {"name": "a", "slot": "core:0", "flags": SLOW})
-    quick = file(home, "quick", {"name": "b", "slot": "core:1", "flags": QUICK})
+    quick = file(home, "quick", {"name": "a", "slot": "core:1", "flags": QUICK})
     saved = home.folder / "saved.json"
     words = ("--pairs", "6", "--aa-pairs", "2", *SHORT, "--seed", "1", "--output", str(saved))
     done = slotdeck(home, "ab", slow, quick, *words, "--json")
     assert done.returncode == 0, done.stderr
     assert "fit side by side" in done.stderr
+    assert "B (quick): a-b on core:1" in done.stderr, "both are called a"
     assert "load generator on " in done.stderr
     assert ", 6 of 6 valid): TTFT ×" in done.stderr
     assert "done: " in done.stderr
@@ -120,7 +121,6 @@ def test_replacing_finds_it_too_and_puts_back_what_ran(home: Home) -> None:
     done = slotdeck(home, "ab", quick, slow, *words, "--yes")
     assert done.returncode == 0, done.stderr
     assert "one replaces the other" in done.stderr
-    assert "both have an instance named x" in done.stderr
     assert "x is stopped, and started again at the end" in done.stderr
     assert "a start takes " in done.stderr
     assert "itl_ms" in done.stdout
@@ -239,6 +239,20 @@ def test_a_slot_that_is_not_here_is_3(home: Home) -> None:
     done = slotdeck(home, "ab", a, b)
     assert (done.returncode, done.stdout) == (3, "")
     assert "not core 99999" in done.stderr
+    assert running(home) == {}
+
+
+def test_one_card_or_two_takes_one_layout_and_a_gpu(home: Home) -> None:
+    one = file(home, "one", {"name": "x", "slot": "core:0"})
+    for words, why in (
+        ([one], "--single-dual NAME for one card against two"),
+        ([one, one, "--single-dual", "x"], "--single-dual takes one layout"),
+        ([one, "--single-dual", "y"], "it has: x"),
+        ([one, "--single-dual", "x"], "its slot core:0 is no GPU"),
+    ):
+        done = slotdeck(home, "ab", *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert why in done.stderr
     assert running(home) == {}
 
 
