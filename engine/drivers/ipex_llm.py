@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from engine.core.command import LAYOUT, PLACEMENT, Command, Setting
+from engine.core.errors import LayoutError
 from engine.core.layout import Instance
 from engine.drivers import vllm
 from engine.drivers.driver import VLLM_METRICS, Conflict, Device, Order, check_settings
@@ -64,6 +65,13 @@ class IpexLlmDriver:
         )
         quantized = instance.weight_only != "none"
         low_bit = instance.weight_only if quantized else _UNQUANTIZED[str(dtype.value)]
+        if device == "cpu" and low_bit == "fp16" and low_bit_of_args(instance) is None:
+            raise LayoutError(
+                what=f"Instance {instance.name} cannot have dtype = 'float16' alone",
+                why="without low-bit weights its vLLM computes on CPUs in bfloat16 only: with "
+                "float16 it says that it is healthy, and dies at the first request",
+                do='Write dtype = "bfloat16", or weight_only = "sym_int4"',
+            )
         own = (
             Flag(
                 "served-model-name", order.served_name, f"{source}: the model's name in requests"
@@ -124,10 +132,7 @@ class IpexLlmDriver:
             "OMP_NUM_THREADS": Setting(
                 str(len(ranks[0])), f"{source}: one thread for each PU of a rank"
             ),
-            "VLLM_CPU_KVCACHE_SPACE": Setting(
-                str(max(4, -(-(order.kv_bytes or 0) // ((1 << 30) * world)))),
-                f"{source}: GiB for each rank's KV cache, 4 or what was asked for needs",
-            ),
+            **vllm.kv_space(order, world, source),
         }
 
     def _path(self, order: Order) -> dict[str, Setting]:

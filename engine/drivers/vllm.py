@@ -24,6 +24,9 @@ ALIASES: Mapping[str, str] = {
 LENGTHS = ("max-model-len", "max-num-batched-tokens", "max-num-seqs")
 """Written where the guides write them, and only when the layout says them."""
 
+_GIB = 1 << 30
+_LEAST_KV_GIB = 4
+"""What vLLM's CPU engine took before it measured memory; two that measure cannot share a node."""
 _OWN_KEY = "it has a key of its own in the layout"
 _HTTP = "slotdeck asks the engine over plain http whether it is ready"
 _REPLICAS = Conflict(
@@ -130,6 +133,24 @@ def world_size(instance: Instance, *, tensor_parallel: int) -> int:
     stages = size_of(instance, "pipeline-parallel-size") or 1
     ranks = size_of(instance, "tensor-parallel-size")
     return (tensor_parallel if ranks is None else ranks) * stages
+
+
+def kv_space(order: Order, world: int, source: str) -> dict[str, Setting]:
+    """GiB for each CPU rank's KV cache. Without it an engine takes 4 GiB or, since it measures
+    memory, a share of its node's whole memory, and a second one on the node does not start."""
+    said = {plain_name(name, ALIASES) for name in order.instance.args}
+    # The variable would overrule these flags.
+    if said & {"kv-cache-memory-bytes", "gpu-memory-utilization"}:
+        return {}
+    needed = -(-(order.kv_bytes or 0) // (_GIB * world))
+    full = order.kv_bytes is not None and {"max-model-len", "max-num-seqs"} <= said
+    if full:
+        space, why = max(1, needed), "max-num-seqs requests of max-model-len tokens"
+    elif needed > _LEAST_KV_GIB:
+        space, why = needed, "one request of the full length"
+    else:
+        space, why = _LEAST_KV_GIB, "a start; max-model-len and max-num-seqs would size it"
+    return {"VLLM_CPU_KVCACHE_SPACE": Setting(str(space), f"{source}: GiB for each rank: {why}")}
 
 
 def dummy_flags(order: Order) -> tuple[Flag, ...]:

@@ -15,12 +15,8 @@ from engine.drivers.driver import (
     beside,
     check_settings,
 )
-from engine.drivers.flags import Flag, plain_name, with_args, written
+from engine.drivers.flags import Flag, with_args, written
 from engine.drivers.profiles import profile_of
-
-_GIB = 1 << 30
-_LEAST_KV_GIB = 4
-"""What vLLM's CPU engine took before it measured memory; two that measure cannot share a node."""
 
 
 class VllmCpuDriver:
@@ -84,7 +80,7 @@ class VllmCpuDriver:
                 "|".join(map(str, rank_pus(order, world))),
                 f"{source}: the slot's PUs, a list for each rank",
             ),
-            **self._kv_space(order, world),
+            **vllm.kv_space(order, world, source),
             **vllm.common_env(order, source),
             **profile_of(self.name, order, tensor_parallel=world),
         }
@@ -93,27 +89,6 @@ class VllmCpuDriver:
             env,
             (f"{source}: beside its Python", source, LAYOUT, *sources),
         )
-
-    def _kv_space(self, order: Order, world: int) -> dict[str, Setting]:
-        """GiB for each rank's KV cache. Without it each engine takes a share of its node's whole
-        memory, and a second one on the node does not start."""
-        said = {plain_name(name, vllm.ALIASES) for name in order.instance.args}
-        # The variable would overrule these flags.
-        if said & {"kv-cache-memory-bytes", "gpu-memory-utilization"}:
-            return {}
-        needed = -(-(order.kv_bytes or 0) // (_GIB * world))
-        full = order.kv_bytes is not None and {"max-model-len", "max-num-seqs"} <= said
-        if full:
-            space, why = max(1, needed), "max-num-seqs requests of max-model-len tokens"
-        elif needed > _LEAST_KV_GIB:
-            space, why = needed, "one request of the full length"
-        else:
-            space, why = _LEAST_KV_GIB, "a start; max-model-len and max-num-seqs would size it"
-        return {
-            "VLLM_CPU_KVCACHE_SPACE": Setting(
-                str(space), f"driver: {self.name}: GiB for each rank: {why}"
-            )
-        }
 
 
 _QUANTIZATION = {"none": None, "fp8": "fp8"}
