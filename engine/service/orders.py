@@ -119,10 +119,11 @@ def order_of(
         _require_program(command, wish.engine)
     if wish.weights == "dummy":
         warnings = (*warnings, f"{DUMMY}: speed and fit are real, answers mean nothing")
+    # One that is placed again where it was has them already.
     placement = replace(
         placement,
-        reasons=(*placement.reasons, *notes),
-        warnings=(*placement.warnings, *warnings),
+        reasons=tuple(dict.fromkeys((*placement.reasons, *notes))),
+        warnings=tuple(dict.fromkeys((*placement.warnings, *warnings))),
     )
     return Planned(wish=wish, placement=placement, command=command, needs=needs, base=base)
 

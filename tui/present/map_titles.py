@@ -1,7 +1,7 @@
 """The words on the map: packages, NUMA nodes with their memory, GPUs, the legend."""
 
 from engine.core.cpuset import CpuSet
-from engine.core.strangers import Stranger, holders, on
+from engine.core.strangers import Stranger, held_pus, holders, on
 from tui.present.badges import badges
 from tui.present.glyphs import Glyphs
 from tui.present.gpu_links import gpu_links, link_words
@@ -142,7 +142,9 @@ def legend(view: View, glyphs: Glyphs) -> Line:
             spans += [Span("  "), Span(badge.letter, badge.ink)]
             spans.append(Span(f" {clean(each.name)[:16]}", "muted"))
     spans += [Span(f"  {glyphs.free}", "faint"), Span(" free", "muted")]
-    if any(len(badge) > 1 for badge in owners_of(view).values()):
+    owners = owners_of(view)
+    theirs = held_pus(view.snapshot.strangers).pus if view.snapshot else frozenset()
+    if any(len(badge) > 1 for badge in owners.values()) or not theirs.isdisjoint(owners):
         spans += [Span(f"  {glyphs.several}", "several"), Span(" shared", "muted")]
     machine = view.machine
     strangers = view.snapshot.strangers if view.snapshot else ()
