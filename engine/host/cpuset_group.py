@@ -1,9 +1,10 @@
-"""Another process's memory policy, changed through a cpuset of its own (cgroup v2, cpuset(7)).
+"""Another process's memory policy, changed through a cpuset of its own (cpuset(7)).
 
 Only a thread itself can call set_mempolicy(2). But when the nodes of a cpuset change, the kernel
-rewrites the policies of all threads in it, and moves their pages after. A process that is put into
-a *threaded* child of its own control group keeps all other limits and accounts. It stays there
-until it ends: on the way out its policy would be rewritten once more.
+rewrites the policies of all threads in it, and moves their pages after. In version 2 of control
+groups a process is put into a *threaded* child of its own group, where it keeps all other limits
+and accounts; in version 1 cpusets have a hierarchy of their own, and the others are not touched.
+It stays there until it ends: on the way out its policy would be rewritten once more.
 """
 
 import contextlib
@@ -16,7 +17,8 @@ from posixpath import basename, dirname
 from engine.core.cpuset import NodeSet
 from engine.host.root import HostRoot
 
-_TOP = "sys/fs/cgroup"
+_TOP, _TOP_1 = "sys/fs/cgroup", "sys/fs/cgroup/cpuset"
+"""Of version 2, and of the cpusets of version 1."""
 _PREFIX = "slotdeck-"
 _THREADED = {"cpuset", "cpu", "perf_event", "pids"}
 """Controllers that may be on beside processes (Documentation/admin-guide/cgroup-v2, Threads)."""
@@ -25,24 +27,32 @@ _PASSES = 50
 
 def why_not_rebound(root: HostRoot, pid: int, was: NodeSet, to: NodeSet) -> str:
     """Why a process's policy cannot be changed from `was` to `to`; empty when it can be."""
-    if not root.names(_TOP) or root.text(f"{_TOP}/cgroup.controllers") is None:
-        return "this kernel has no cgroup v2 with cpusets mounted"
-    group = _parent_of(root, pid)
-    if group is None:
+    found = _parent_of(root, pid)
+    if found is None:
         return "its control group lies outside of what we see"
-    folder = f"{_TOP}{group}".rstrip("/")
-    if "cpuset" not in (root.text(f"{folder}/cgroup.controllers") or "").split():
-        return f"its control group {group} has no cpuset controller (systemd: Delegate=cpuset)"
-    for name in ("", "/cgroup.procs", "/cgroup.subtree_control"):
+    top, group = found
+    folder = f"{top}{group}".rstrip("/")
+    if root.text(f"{top}/{'cgroup.controllers' if top == _TOP else 'cpuset.mems'}") is None:
+        return "this kernel has no cpusets mounted (/sys/fs/cgroup)"
+    if top == _TOP and (why := _why_not_threaded(root, folder, group)):
+        return why
+    for name in ("", "/cgroup.procs", *(["/cgroup.subtree_control"] if top == _TOP else [])):
         if not os.access(f"{root.path}/{folder}{name}", os.W_OK):
             return f"we may not write to its control group {group}"
-    children = set((root.text(f"{folder}/cgroup.subtree_control") or "").split())
-    is_top = root.text(f"{folder}/cgroup.type") is None
-    if not is_top and not children <= _THREADED:
-        return f"its control group {group} shares out more than CPUs"
     allowed = _allowed_nodes(root, pid)
     if remapped(was, allowed, to) != to:
         return f"the kernel would turn its nodes {was} into {remapped(was, allowed, to)}"
+    return ""
+
+
+def _why_not_threaded(root: HostRoot, folder: str, group: str) -> str:
+    if "cpuset" not in (root.text(f"{folder}/cgroup.controllers") or "").split():
+        return f"its control group {group} has no cpuset controller (systemd: Delegate=cpuset)"
+    children = set((root.text(f"{folder}/cgroup.subtree_control") or "").split())
+    is_top = root.text(f"{folder}/cgroup.type") is None
+    if not is_top and not children <= _THREADED:
+        others = ", ".join(sorted(children - _THREADED))
+        return f"its control group {group} shares out more than CPUs ({others})"
     return ""
 
 
@@ -57,10 +67,11 @@ def remapped(nodes: NodeSet, old: NodeSet, new: NodeSet) -> NodeSet:
 
 def folder_for(root: HostRoot, pid: int, name: str) -> str:
     """Of the group that `confine` makes for a process, there already or not. Raises OSError."""
-    group = _parent_of(root, pid)
-    if group is None:
+    found = _parent_of(root, pid)
+    if found is None:
         raise OSError(errno.ENOENT, "its control group lies outside of what we see")
-    return f"{_TOP}{group}".rstrip("/") + f"/{_PREFIX}{name}"
+    top, group = found
+    return f"{top}{group}".rstrip("/") + f"/{_PREFIX}{name}"
 
 
 def confine(root: HostRoot, processes: Callable[[], Sequence[int]], name: str) -> str:
@@ -70,14 +81,24 @@ def confine(root: HostRoot, processes: Callable[[], Sequence[int]], name: str) -
     threads may be lost on the way, as older kernels do. Raises OSError.
     """
     folder = folder_for(root, processes()[0], name)
+    is_old = folder.startswith(f"{_TOP_1}/")
     parent = dirname(folder)
-    if "cpuset" not in (root.text(f"{parent}/cgroup.subtree_control") or "").split():
+    if (
+        not is_old
+        and "cpuset" not in (root.text(f"{parent}/cgroup.subtree_control") or "").split()
+    ):
         _write(root, f"{parent}/cgroup.subtree_control", "+cpuset")
     with contextlib.suppress(FileExistsError):
         (root.path / folder).mkdir()
-        _write(root, f"{folder}/cgroup.type", "threaded")
+        if is_old:  # which begins with nothing, and takes nobody in so
+            for file in ("cpuset.cpus", "cpuset.mems"):
+                _write(root, f"{folder}/{file}", root.text(f"{parent}/{file}") or "")
+            _write(root, f"{folder}/cpuset.memory_migrate", "1")
+        else:
+            _write(root, f"{folder}/cgroup.type", "threaded")
     for _ in range(_PASSES):
-        inside = set((root.text(f"{folder}/cgroup.threads") or "").split())
+        told = root.text(f"{folder}/{'tasks' if is_old else 'cgroup.threads'}") or ""
+        inside = set(told.split())
         missing = [pid for pid in processes() if str(pid) not in inside]
         if not missing:
             break
@@ -107,13 +128,21 @@ def remove(root: HostRoot, folder: str) -> None:
         (root.path / folder).rmdir()
 
 
-def _parent_of(root: HostRoot, pid: int) -> str | None:
-    """The group that it is in, or its parent where that is one of ours."""
-    line = re.search(r"^0::(/.*)$", root.text(f"proc/{pid}/cgroup") or "", re.MULTILINE)
-    if line is None or line.group(1).startswith("/.."):
-        return None
-    group = line.group(1)
-    return dirname(group) if basename(group).startswith(_PREFIX) else group
+def _parent_of(root: HostRoot, pid: int) -> tuple[str, str] | None:
+    """Where cpusets are, and the group in it that the process is in, or its parent where that is
+    one of ours."""
+    told = root.text(f"proc/{pid}/cgroup") or ""
+    # A controller that is bound to version 1 is not in version 2.
+    for top, line in (
+        (_TOP_1, r"^[0-9]+:(?:[^:]*,)?cpuset(?:,[^:]*)?:(/.*)$"),
+        (_TOP, r"^0::(/.*)$"),
+    ):
+        if found := re.search(line, told, re.MULTILINE):
+            group = found.group(1)
+            if group.startswith("/.."):
+                return None
+            return top, dirname(group) if basename(group).startswith(_PREFIX) else group
+    return None
 
 
 def _allowed_nodes(root: HostRoot, pid: int) -> NodeSet:

@@ -28,6 +28,15 @@ def files(
     return written
 
 
+def version_1(group: str) -> dict[str, str | bytes]:
+    folder = f"sys/fs/cgroup/cpuset{group}".rstrip("/")
+    return {
+        "proc/7/status": "Mems_allowed_list:\t0-3\n",
+        "sys/fs/cgroup/cpuset/cpuset.mems": "0-3\n",
+        f"{folder}/cgroup.procs": "7\n",
+    }
+
+
 @pytest.mark.parametrize(
     ("found", "why"),
     [
@@ -48,11 +57,23 @@ def files(
         ),
         (
             files("/user/a.scope", "cpuset memory", "memory"),
-            "its control group /user/a.scope shares out more than CPUs",
+            "its control group /user/a.scope shares out more than CPUs (memory)",
         ),
         (
             {"proc/7/cgroup": "3:cpuset:/\n0::/\n", "sys/fs/cgroup/cpuset/tasks": ""},
-            "this kernel has no cgroup v2 with cpusets mounted",
+            "this kernel has no cpusets mounted (/sys/fs/cgroup)",
+        ),
+        (
+            {**files("/", "cpuset"), **version_1("/"), "proc/7/cgroup": "3:cpuset:/\n0::/\n"},
+            "",
+        ),
+        (
+            {**version_1("/docker/12"), "proc/7/cgroup": "3:cpu,cpuset:/docker/12\n0::/\n"},
+            "",
+        ),
+        (
+            {**version_1("/"), "proc/7/cgroup": "3:cpuset:/hidden\n"},
+            "we may not write to its control group /hidden",
         ),
         (
             {**files("/", "cpuset"), "proc/7/cgroup": "0::/../outside\n"},

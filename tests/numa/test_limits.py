@@ -11,8 +11,7 @@ from tests.numa.limits_story import MIB
 
 VERSION_1 = (
     "umount /sys/fs/cgroup && mount -t tmpfs groups /sys/fs/cgroup && cd /sys/fs/cgroup && "
-    "mkdir memory cpu && mount -t cgroup -o memory groups memory && "
-    "mount -t cgroup -o cpu groups cpu && "
+    "for one in memory cpu cpuset; do mkdir $one && mount -t cgroup -o $one groups $one; done && "
 )
 Told = dict[str, Any]
 
@@ -47,11 +46,15 @@ def test_an_engine_over_its_limit_ends_with_the_figure(told: Told) -> None:
 
 
 def test_a_live_move_keeps_the_limits(told: Told) -> None:
-    if told["where"] == "v1":
-        assert "moved" not in told
-        return
-    live, consequences, slot, differences, groups = told["moved"]
+    moved = told["moved"]
+    live, slot, consequences = moved["live"]
     assert (live, slot) == (["a"], "numa:1/core:0"), consequences
-    assert differences == []
-    assert "/slotdeck_" in groups[-1]
-    assert "/slotdeck-" in groups[-1]
+    assert moved["differences"] == []
+    assert moved["policy"] == "bind:1"
+    groups = moved["groups"]
+    if told["where"] == "v1":
+        assert any("cpuset:/slotdeck-" in line for line in groups), groups
+        assert any("memory:/slotdeck_" in line for line in groups), groups
+    else:
+        assert "/slotdeck_" in groups[-1]
+        assert "/slotdeck-" in groups[-1]
