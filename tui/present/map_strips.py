@@ -11,7 +11,7 @@ from tui.present.map_rows import MEMORY, NODE, PACKAGE
 from tui.present.map_scene import Scene
 from tui.present.map_titles import gpu_words
 from tui.present.text import fit
-from tui.present.units import memory, percent
+from tui.present.units import gib, memory, percent
 
 TINTS = {"good": "edge:good", "bad": "edge:bad", "maybe": "edge:maybe"}
 VRAM = 6
@@ -45,7 +45,7 @@ def gauge(scene: Scene, share: float, width: int) -> list[Span]:
 
 
 def gpu_row(scene: Scene, block: Block, at: int, width: int) -> list[Span]:
-    """`┌a gpu 0 · Arc B580 · ▅▅▁▁▁▁ 4.1 of 12.0 GiB · 34 % · 41 W`."""
+    """`┌a gpu 0 · Arc B580 · ▅▅▁▁▁▁ 4.1/12.0 GiB · 34 % · 41 W`."""
     glyphs, index = scene.glyphs, block.gpus[at]
     slot = f"gpu:{index}"
     glow = scene.lit_slots.get(slot, "")
@@ -62,7 +62,7 @@ def gpu_row(scene: Scene, block: Block, at: int, width: int) -> list[Span]:
         if room >= 34:
             bar = [*gauge(scene, used / total, VRAM), Span(" ")]
             room -= VRAM + 1
-        words = gpu_words(scene, index, room, vram=f"{memory(used)} of {memory(total)}")
+        words = gpu_words(scene, index, room, vram=f"{gib(used)}/{memory(total)}")
     else:
         words = gpu_words(scene, index, room)
     name, *rest = [spelled(word, glyphs) for word in words]
@@ -98,9 +98,11 @@ def strip_row(plan: Plan, scene: Scene, piece: Piece, block: Block) -> list[Span
     numa, package = f"numa:{block.node}", f"package:{group.package}"
     is_first = piece.line == 0
     name = "" if block.node is None else f"N{block.node}"
+    heads = is_first and group.package is not None and group.blocks[0] is block
+    title = f"P{group.package}" if heads else ""
     spans = [
         Span(
-            fit(f"P{group.package}" if is_first and group.blocks[0] is block else "", PACKAGE),
+            fit(title, PACKAGE, more=glyphs.more),
             TINTS.get(scene.tints.get(package, ""), "package"),
             scene.lit_slots.get(package, ""),
         ),
@@ -147,7 +149,7 @@ def strip_row(plan: Plan, scene: Scene, piece: Piece, block: Block) -> list[Span
 def _holder(scene: Scene, cores: tuple[int, ...]) -> Span:
     """Who holds these cores: the one letter, `+` for several, free, taken or barred."""
     badges, rest = _badges(scene, cores)
-    if len(badges) > 1:
+    if len(badges) > 1 or (badges and rest.text == scene.glyphs.taken):
         return Span(scene.glyphs.several, "several")
     if badges:
         return Span(badges[0].letter, _ink(scene, badges[0]))
@@ -166,7 +168,8 @@ def _load(scene: Scene, cores: tuple[int, ...], *, owned: bool) -> Span:
         return Span(scene.glyphs.unknown, "faint")
     ink = heat(at)
     if owned and badges:
-        ink = "several" if len(badges) > 1 else _ink(scene, badges[0])
+        shared = len(badges) > 1 or rest.text == scene.glyphs.taken
+        ink = "several" if shared else _ink(scene, badges[0])
     return Span(scene.glyphs.levels[at], ink)
 
 
