@@ -100,14 +100,20 @@ class Arm:
     """What it reads of the weights for one token."""
     why_not: str = ""
     """Why it has no figures."""
-    start_s: float | None = None
-    rss_mb: float | None = None
     version: str = ""
+    starts: list[float] = field(default_factory=list)
+    """Seconds until it had generated a token, turn by turn."""
+    rss_mb: list[float] = field(default_factory=list)
     figures: dict[int, list[Figures]] = field(default_factory=dict)
     process: "subprocess.Popen[str] | None" = None
 
-    async def start(self, work: Path) -> None:
-        """Raises CannotRun."""
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    async def start(self, work: Path) -> float:
+        """Seconds until it has generated a token. Raises CannotRun."""
         raise NotImplementedError
 
     async def ask(self, streams: int, seed: int) -> Figures:
@@ -150,7 +156,7 @@ class Served(Arm):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def start(self, work: Path) -> None:
+    async def start(self, work: Path) -> float:
         one = planned(self.wish, self.port, base=work)
         words, env = list(one.command.argv), one.command.plain_env()
         if self.pinned:
@@ -175,9 +181,10 @@ class Served(Arm):
             if time.monotonic() - begun > READY_WITHIN_S:
                 raise CannotRun(f"not ready in {READY_WITHIN_S:.0f} s: {_last_line(log)}")
             await asyncio.sleep(0.3)
-        self.start_s = time.monotonic() - begun
+        took = time.monotonic() - begun
         if self.wish.engine in ("torch", "ipex"):
             self.bytes_per_token = _metric(self.url, "slotdeck:token_read_bytes")
+        return took
 
     async def ask(self, streams: int, seed: int) -> Figures:
         (found,) = await ask_together([self], streams, seed)
@@ -186,7 +193,7 @@ class Served(Arm):
 
 async def ask_together(arms: list[Served], streams: int, seed: int) -> list[Figures]:
     """So many streams for each, over one window; the client keeps off the first PU."""
-    pids = [arm.process.pid for arm in arms if arm.process is not None]
+    pids = [arm.pid for arm in arms]
     seen: list[list[Usage]] = []
 
     def look(progress: Progress) -> None:
@@ -300,22 +307,22 @@ class Plain(Arm):
     dtype: str = "float32"
     asks: int = 0
 
-    async def start(self, work: Path) -> None:
+    async def start(self, work: Path) -> float:
         begun = time.monotonic()
         words = ["taskset", "-c", "0", sys.executable, str(_PLAIN), str(self.model), self.dtype]
         process = _spawned(words, work / "plain.log", None, talks=True)
         self.process = process
         if self._line() != "ready":
             raise CannotRun(_last_line(work / "plain.log"))
-        self.start_s = time.monotonic() - begun
+        took = time.monotonic() - begun
         self.version = version_of((sys.executable,), "torch", {})
+        return took
 
     async def ask(self, streams: int, seed: int) -> Figures:
-        assert self.process is not None
-        before = usage(self.process.pid)
+        before = usage(self.pid)
         told = self.told(f"generate {streams} {INPUT_TOKENS} {OUTPUT_TOKENS} {seed}")
         first_s, whole_s = map(float, told.split())
-        after = usage(self.process.pid)
+        after = usage(self.pid)
         tokens = streams * (OUTPUT_TOKENS + 1)  # the first ones are made twice, to time them
         return Figures(
             tokens_per_s=streams * OUTPUT_TOKENS / whole_s,

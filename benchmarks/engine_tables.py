@@ -49,8 +49,8 @@ def table(arms: Sequence[Arm], streams: Sequence[int], bandwidth: float | None) 
         rows.append(
             [
                 arm.name,
-                number(arm.start_s, 0),
-                number(arm.rss_mb, 0),
+                number(middle(arm.starts), 0),
+                number(middle(arm.rss_mb), 0),
                 percent(roofline(arm, bandwidth)),
                 *(number(of(arm, many, lambda one: one.tokens_per_s), 1) for many in streams),
                 *(number(of(arm, many, lambda one: one.ttft_ms), 0) for many in streams),
@@ -136,7 +136,7 @@ def as_json(
                 "name": arm.name,
                 "version": arm.version,
                 "why_not": arm.why_not or None,
-                "start_s": arm.start_s,
+                "starts_s": arm.starts,
                 "rss_mb": arm.rss_mb,
                 "bytes_per_token": arm.bytes_per_token,
                 "roofline": roofline(arm, bandwidth),

@@ -4,10 +4,11 @@
                                  [--only torch,vllm-cpu] [--nice -10] [--json FILE]
 
 Every engine is started by the command line that slotdeck plans for it, pinned to the first core;
-the load comes from another core. All stay loaded and are asked in turns, in an order that turns
-from round to round; figures are medians over rounds. An engine that is not installed, or does not
-start, has a line that says why. The clock counts for tokens/s, TTFT and the roofline: on a busy
-machine they are low for all ("waited": how long threads had no PU), so look at ratios, and at the
+the load comes from another core. They take turns: one is loaded at a time, as all together would
+need 20 GB, and the order turns from round to round; figures are medians over rounds. An engine
+that is not installed, or does not start, has a line that says why. The clock counts for tokens/s,
+TTFT and the roofline: on a busy machine they are low for all ("waited": how long threads had no
+PU), so keep neighbours away (as root, with --nice), look at ratios, and at the
 CPU time, which does not mind neighbours much.
 """
 
@@ -128,51 +129,38 @@ def llama_files(work: Path) -> dict[str, Path]:
     return files | {kind: in_type(files[first], kind, work / f"{kind}.gguf") for kind in others}
 
 
-async def start_all(arms: Sequence[Arm], work: Path) -> list[Arm]:
-    """Those that run; the others know why not."""
-    running = []
-    for arm in arms:
-        if arm.why_not:
-            continue
-        try:
-            await arm.start(work)
-        except CannotRun as error:
-            arm.why_not = str(error)
-            arm.stop()
-            say(f"{arm.name}: left out: {arm.why_not}")
-            continue
-        running.append(arm)
-        say(f"{arm.name}: ready after {arm.start_s:.0f} s")
-    return running
+async def turn(arm: Arm, streams: Sequence[int], seed: int, work: Path) -> float | None:
+    """Start it, ask it for every number of streams, end it; the memory bandwidth from the arm that
+    can measure it."""
+    bandwidth = None
+    try:
+        arm.starts.append(await arm.start(work))
+        for many in streams:
+            arm.figures.setdefault(many, []).append(await arm.ask(many, seed))
+        arm.rss_mb.append(rss_mb(arm.pid))
+        if isinstance(arm, Plain):
+            bandwidth = arm.bandwidth()
+    except FAILURES as error:
+        arm.why_not = str(error) if not arm.figures else f"it failed in round {seed + 1}: {error}"
+    finally:
+        arm.stop()
+    say(f"round {seed + 1}: {arm.name}: {arm.why_not or 'done'}")
+    return bandwidth
 
 
 async def compare(
     arms: Sequence[Arm], streams: Sequence[int], rounds: int, deadline: float, work: Path
 ) -> tuple[float | None, int]:
     """The memory bandwidth, and how many rounds there were."""
-    bandwidths = []
-    running = await start_all(arms, work)
+    bandwidths: list[float | None] = []
     done = 0
-    while running and done < rounds and (not done or time.monotonic() < deadline):
-        plain = next((arm for arm in running if isinstance(arm, Plain)), None)
-        if plain is not None:
-            bandwidths.append(plain.bandwidth())
-        shift = done % len(running)
-        for many in streams:
-            for arm in running[shift:] + running[:shift]:
-                if arm.why_not:
-                    continue
-                try:
-                    arm.figures.setdefault(many, []).append(await arm.ask(many, seed=done))
-                except FAILURES as error:
-                    arm.why_not = f"it failed in round {done + 1}: {error}"
-        running = [arm for arm in running if not arm.why_not]
+    while done < rounds and (not done or time.monotonic() < deadline):
+        running = [arm for arm in arms if not arm.why_not]
+        shift = done % max(1, len(running))
+        order = running[shift:] + running[:shift]
+        bandwidths += [await turn(arm, streams, done, work) for arm in order]
         done += 1
-        say(f"round {done} is done")
-    for arm in running:
-        if arm.process is not None:
-            arm.rss_mb = rss_mb(arm.process.pid)
-    return max(bandwidths, default=None), done
+    return max((one for one in bandwidths if one), default=None), done
 
 
 async def one_or_several(
@@ -189,17 +177,17 @@ async def one_or_several(
         ]
         both = [single, *several]
         try:
-            if len(await start_all(both, work)) < len(both):
-                continue
+            for one in both:
+                await one.start(work)
             for many in SEVERAL_STREAMS:
                 row = Several(arm.name, len(cores), many)
-                for turn in range(rounds):
-                    if turn and time.monotonic() > deadline:
+                for seed in range(rounds):
+                    if seed and time.monotonic() > deadline:
                         break
-                    order = (row.one, row.several) if turn % 2 else (row.several, row.one)
+                    order = (row.one, row.several) if seed % 2 else (row.several, row.one)
                     for rates in order:
                         group = [single] if rates is row.one else several
-                        found = await ask_together(group, many // len(group), seed=turn)
+                        found = await ask_together(group, many // len(group), seed)
                         rates.append(sum(one.tokens_per_s or 0.0 for one in found))
                 rows.append(row)
                 say(f"{arm.name}: one against several at {many} streams is done")
