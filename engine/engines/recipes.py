@@ -181,13 +181,13 @@ def recipes() -> dict[str, Recipe]:
                 "security issues)",
                 package="ipex-llm",
                 builds={
-                    "cpu": _build("ipex-llm.txt", fetch_mb=390, disk_mb=1700),
+                    "cpu": _build("ipex-llm.txt", fetch_mb=450, disk_mb=1700),
                     "cuda": _build(
                         *("ipex-llm.txt",),
-                        fetch_mb=1120,
-                        disk_mb=1600,
+                        fetch_mb=1190,
+                        disk_mb=1700,
                         torch="cuda",
-                        stubbed_mb=1220,
+                        stubbed_mb=1210,
                     ),
                 },
                 pythons=((3, 11), (3, 12)),
