@@ -90,7 +90,11 @@ class Offers:
                     name for name in names if known(self._supervisor.managed, name).active
                 )
                 rest = tuple(name for name in names if name not in active)
-                told = tuple(f"{name} leaves the list" for name in rest if change.forget)
+                told = tuple(
+                    f"{name} leaves the list, which cannot be undone"
+                    for name in rest
+                    if change.forget
+                )
                 offer = self._new(stops=active, consequences=(*self._losses(active), *told))
                 made = self._keep(offer, change, machine)
             case MoveInstance(name=name, slot=slot):

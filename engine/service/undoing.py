@@ -99,6 +99,11 @@ class Past:
         gone = tuple(name for name in ending if wanted[name] is None)
         words = [f"takes back: {step.what}" if back else f"again: {step.what}"]
         words += [f"{name} leaves the list" for name in gone]
+        words += [
+            f"{name} did not run and has left the list: that stays so"
+            for name, one in wanted.items()
+            if one is not None and not one.active and name not in managed
+        ]
         if back and any(one is not None and not one.active for one in other.values()):
             words.append("requests that were cut off by the stop stay lost")
         stops = tuple(name for name in ending if managed[name].active)

@@ -90,8 +90,19 @@ async def test_a_taken_place_is_not_given_twice(home: Home) -> None:
     await home.until_state(client, "b", State.READY)
     offer = await client.offer(AddInstances(()))
     assert not offer.starts
-    await home.apply(client, Undo())  # b came with a layout, which forgot a
+    back = await home.apply(client, Undo())  # b came with a layout, which forgot a
+    assert "a did not run and has left the list: that stays so" in back.consequences
     await home.until(client, lambda now: "b" not in now)
+    assert (await client.snapshot()).undo == "stop a"
+
+
+async def test_what_cannot_be_undone_is_said(home: Home) -> None:
+    client = await home.connect()
+    await home.up(client, {"name": "a", "slot": "core:0"})
+    await home.apply(client, StopInstances(("a",)))
+    await home.until_state(client, "a", State.STOPPED)
+    offer = await home.apply(client, StopInstances(("a",), forget=True))
+    assert offer.consequences == ("a leaves the list, which cannot be undone",)
     assert (await client.snapshot()).undo == "stop a"
 
 
