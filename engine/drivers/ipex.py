@@ -7,4 +7,4 @@ class IpexDriver(TorchDriver):
     """IPEX 2.8 needs torch 2.8, so it has a Python of its own, named by `python` in the layout."""
 
     name = "ipex"
-    weight_only: tuple[str, ...] = ("none",)
+    weight_only: tuple[str, ...] = ("none", "int8", "int4")

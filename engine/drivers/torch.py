@@ -82,6 +82,7 @@ class TorchDriver:
                 f"{source}: gives up its requests a little before we would kill it",
             ),
             Flag("trust-remote-code", instance.trust_remote_code, LAYOUT),
+            *_cache_size(order),
         )
         words, sources = written(with_args(own, instance.args))
         env = {
@@ -93,3 +94,12 @@ class TorchDriver:
         }
         program = (order.python, "-u", order.worker)
         return Command((*program, *words), env, (source,) * len(program) + sources)
+
+
+def _cache_size(order: Order) -> tuple[Flag, ...]:
+    """As planned, where the layout says how many sequences run together; else the plan counts
+    one, and the worker takes what its sequences need of the memory that is free."""
+    if order.kv_bytes is None or "max-num-seqs" not in order.instance.args:
+        return ()
+    why = "driver: what the plan counts for max-num-seqs sequences at full length"
+    return (Flag("kv-cache-memory-bytes", str(order.kv_bytes), why),)

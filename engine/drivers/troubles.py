@@ -119,10 +119,10 @@ TROUBLES: tuple[Trouble, ...] = (
         ("ipex",),
         refuse=False,
         when=lambda order: (
-            order.instance.weight_only.startswith("int") and _lacks(order, "avx512f", "amx_tile")
+            order.instance.weight_only == "int4" and _lacks(order, "avx512f", "amx_tile")
         ),
-        why="without AVX-512 or AMX, IPEX's low-bit weights are 6 to 13 times slower than float32",
-        do='Write weight_only = "none", or use engine = "torch"',
+        why="without AVX-512 or AMX, IPEX's INT4 weights are 7 times slower than float32",
+        do='Write weight_only = "int8", for which the worker then takes torch\'s own kernel',
         source="IPEX 2.8.0 as run on AVX2",
     ),
     Trouble(

@@ -13,19 +13,19 @@ def has_fast_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def block_linear(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """`rows @ weight.T`, where the weights have a narrower type than the product is made in."""
-    compute = torch.float32
-    if rows.dtype == torch.bfloat16 and weight.dtype != torch.bfloat16 and has_fast_bfloat16():
-        compute = torch.bfloat16
-    wide = rows.to(compute)
-    step = max(16, _BLOCK_VALUES // weight.shape[1])
+def block_linear(
+    rows: torch.Tensor, weight: torch.Tensor, block_values: int = _BLOCK_VALUES
+) -> torch.Tensor:
+    """`rows @ weight.T` in float32, where the weights have a narrower type."""
+    wide = rows.float()
+    step = max(16, block_values // weight.shape[1])
     if step >= weight.shape[0]:
-        return functional.linear(wide, weight.to(compute)).to(rows.dtype)
-    made = torch.empty(rows.shape[0], weight.shape[0], dtype=rows.dtype)
+        return functional.linear(wide, weight.float())
+    made = torch.empty(rows.shape[0], weight.shape[0])
     for begin in range(0, weight.shape[0], step):
-        block = weight[begin : begin + step].to(compute)
-        made[:, begin : begin + step] = functional.linear(wide, block)
+        made[:, begin : begin + step] = functional.linear(
+            wide, weight[begin : begin + step].float()
+        )
     return made
 
 
@@ -48,7 +48,7 @@ class Bfloat16Linear(nn.Module):
         made = block_linear(states.reshape(-1, self.in_features), self.weight)
         if self.bias is not None:
             made += self.bias
-        return made.view(*states.shape[:-1], self.out_features)
+        return made.to(states.dtype).view(*states.shape[:-1], self.out_features)
 
 
 def quicken_bfloat16(model: nn.Module) -> None:

@@ -62,7 +62,7 @@ def start(
         kv_tokens=tokens,
         path=model.path,
         path_reason=model.path_reason,
-        int8=model.int8,
+        products=model.products,
     )
     return loaded, scheduler.run
 
@@ -73,8 +73,8 @@ def loaded_model(options: Options) -> Model:
     model = load(options)
     why = f", because {model.path_reason}" if model.path_reason else ""
     _say(f"the model runs by the {model.path} path{why}")
-    if model.int8:
-        _say(f"INT8 weights are multiplied by {model.int8}")
+    if model.products:
+        _say(f"{options.weight_only.upper()} weights are multiplied by {model.products}")
     if options.load_format == "dummy":
         _say("the weights are random (--load-format dummy): the answers mean nothing")
     if model.tokenizer is None:

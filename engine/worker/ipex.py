@@ -5,9 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 
 from engine.worker.errors import CannotServe
 from engine.worker.kv_cache import RowCache
+
+_INT4_GROUP = 64
 
 
 def check_ipex() -> Any:
@@ -23,6 +26,45 @@ def check_ipex() -> Any:
             do="Install the ipex extra in an environment of its own, or use --engine torch",
         ) from error
     return ipex
+
+
+class WoqProduct(nn.Module):
+    """The extension's weight-only product: it widens the weights inside, to bfloat16."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, *, form: str) -> None:
+        super().__init__()
+        from intel_extension_for_pytorch.nn.modules import WeightOnlyQuantizedLinear
+        from intel_extension_for_pytorch.quantization import (
+            WoqLowpMode,
+            WoqWeightDtype,
+            get_weight_only_quant_qconfig_mapping,
+        )
+
+        rows, width = weight.shape
+        # INT4 has a scale for every 64 weights where that divides them, INT8 one for each row.
+        group = _INT4_GROUP if form == "int4" and width % _INT4_GROUP == 0 else -1
+        asked = get_weight_only_quant_qconfig_mapping(
+            weight_dtype=WoqWeightDtype.INT4 if form == "int4" else WoqWeightDtype.INT8,
+            lowp_mode=WoqLowpMode.BF16,
+            group_size=group,
+        )
+        linear = nn.Linear(width, rows, bias=bias is not None, device="meta")
+        linear.weight = nn.Parameter(weight.detach().float(), requires_grad=False)
+        if bias is not None:
+            linear.bias = nn.Parameter(bias.detach().float(), requires_grad=False)
+        linear.qconfig = asked.global_qconfig
+        self._owner = [WeightOnlyQuantizedLinear.from_float(linear)]  # a list: no child of ours
+        self.handle = self._owner[0]._op_context.get_data_handle()
+        # A bfloat16 model computes its rows in bfloat16, which is quicker for many.
+        self.takes_bfloat16 = weight.dtype == torch.bfloat16
+        size = rows * width
+        self.nbytes = self.token_bytes = size if form == "int8" else size // 2 + size // 16
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        if self.takes_bfloat16:
+            rows = rows.to(torch.bfloat16)
+        made: torch.Tensor = torch.ops.torch_ipex.ipex_woq_linear(rows, self.handle)
+        return made
 
 
 def optimised_by_ipex(module: Any, dtype: torch.dtype, *, reload: Callable[[], Any]) -> Any:

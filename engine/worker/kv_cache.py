@@ -28,7 +28,7 @@ class Rows:
         self._rows_made = self._capacity = 0
         self._pools: list[torch.Tensor] = []
         self._begin = self._end = self._past = self._new = 0
-        self._positions: torch.Tensor | None = None
+        self._places: torch.Tensor | None = None
         self._row_numbers = torch.arange(max_rows)
 
     def add_row(self, length: int = 0) -> int:
@@ -80,10 +80,10 @@ class Rows:
         self._past = max(lengths)
         self._reserve(end, self._past + new)
         if min(lengths) == self._past:
-            self._positions = None
+            self._places = None
         else:
             assert new == 1
-            self._positions = torch.tensor(lengths)
+            self._places = torch.stack((self._row_numbers[begin:end], torch.tensor(lengths)))
 
     def advance(self) -> None:
         """The forward pass is over: its tokens count from now on."""
@@ -119,29 +119,40 @@ class Rows:
     def _new_pool(self, heads: int, size: int, dtype: torch.dtype) -> torch.Tensor:
         return _zeros((self._rows_made, heads, self._capacity, size), dtype)
 
-    def _write(self, pool: torch.Tensor, states: torch.Tensor) -> None:
-        """`states`: [rows, heads, new, size] for the range that was aimed at; the pool's heads
-        must be as many."""
-        if self._positions is None:
-            pool[self._begin : self._end, :, self._past : self._past + self._new] = states
-        else:
-            rows = self._row_numbers[self._begin : self._end]
-            pool[rows, :, self._positions] = states[:, :, 0]
-
 
 class LeanCache(Rows):
     """A layer's keys and values in one tensor: the first half of its heads are the keys."""
 
-    def place(self, states: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Writes keys and values of the new tokens, [rows, heads, new, size]; returns those of
-        all tokens so far."""
-        heads, size = states.shape[1], states.shape[3]
-        if layer == len(self._pools):
-            self._pools.append(self._new_pool(heads, size, states.dtype))
-        pool = self._pools[layer]
-        self._write(pool, states)
-        seen = pool[self._begin : self._end, :, : self._past + self._new]
-        return seen[:, : heads // 2], seen[:, heads // 2 :]
+    def pools(
+        self, layers: int, heads: int, size: int, dtype: torch.dtype
+    ) -> tuple[list[torch.Tensor], "Aim"]:
+        """One for each layer, with room for what was aimed at; and where that is."""
+        while len(self._pools) < layers:
+            self._pools.append(self._new_pool(heads, size, dtype))
+        return self._pools, (self._begin, self._end, self._past, self._places)
+
+
+Aim = tuple[int, int, int, torch.Tensor | None]
+"""A range of rows, and how many places they all have behind them; or, where these differ, the
+rows' numbers and the place of each one's only token."""
+
+
+def placed(
+    pool: torch.Tensor,
+    states: torch.Tensor,
+    begin: int,
+    end: int,
+    past: int,
+    places: torch.Tensor | None,
+) -> torch.Tensor:
+    """Writes the new tokens' states, [rows, heads, new, size], into a pool with as many heads;
+    returns those of all tokens so far."""
+    total = past + states.shape[2]
+    if places is None:
+        pool[begin:end, :, past:total] = states
+    else:
+        pool[places[0], :, places[1]] = states[:, :, 0]
+    return pool[begin:end, :, :total]
 
 
 class RowCache(Rows, Cache):
@@ -170,11 +181,8 @@ class RowCache(Rows, Cache):
                 for states in (key_states, value_states)
             ]
         keys, values = self._pools[2 * layer_idx : 2 * layer_idx + 2]
-        self._write(keys, key_states)
-        self._write(values, value_states)
-        total = self._past + self._new
-        rows = slice(self._begin, self._end)
-        return keys[rows, :, :total], values[rows, :, :total]
+        aim = (self._begin, self._end, self._past, self._places)
+        return placed(keys, key_states, *aim), placed(values, value_states, *aim)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self._past

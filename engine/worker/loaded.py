@@ -25,4 +25,4 @@ class Loaded:
     path: str
     """`lean`, `transformers` or `ipex`: by what the model runs."""
     path_reason: str
-    int8: str
+    products: str

@@ -1,9 +1,10 @@
 """Loads a model with transformers and runs it on rows of our own cache."""
 
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,20 +14,20 @@ from engine.worker import memory
 from engine.worker.block_linear import quicken_bfloat16
 from engine.worker.dummy import dummy_module
 from engine.worker.errors import CannotServe
-from engine.worker.int8 import Int8Linear, Means, measured_means, quantise
-from engine.worker.ipex import check_ipex, optimised_by_ipex
+from engine.worker.int8 import PRODUCTS, BytesProduct, best_product
+from engine.worker.ipex import WoqProduct, check_ipex, optimised_by_ipex
 from engine.worker.kv_cache import LeanCache, RowCache, Rows
 from engine.worker.lean import LeanModel, why_not
+from engine.worker.linear import MakeProduct, quick_product
 from engine.worker.options import Options, has_tokenizer
 from engine.worker.own_memory import own_weights, tidy_heap
+from engine.worker.packing import pack, packed_bytes
 from engine.worker.tokenizer import Tokenizer
 
 _PROBE = (5, 7, 11, 13, 17, 19)
 _FARTHEST = {torch.float32: 0.002, torch.bfloat16: 0.15, torch.float16: 0.05}
 """How far the probe's logits may lie from transformers' own, as a share of their length."""
-_FARTHEST_INT8 = 0.4
-_SECOND_COPY_SHARE = 0.25
-"""The most that a second copy of INT8 weights may take of the memory that is left."""
+_FARTHEST_LOW_BIT = {"int8": 0.4, "int4": 0.8}
 
 
 @dataclass
@@ -45,8 +46,8 @@ class Model:
     path: str
     """`lean`, `transformers` or `ipex`: by what the model runs."""
     path_reason: str
-    int8: str
-    """How INT8 weights are multiplied; empty without them."""
+    products: str
+    """What multiplies low-bit weights; empty without them."""
     kv_bytes_per_token: int = 0
 
     def additive_mask(self, seen: torch.Tensor) -> torch.Tensor:
@@ -69,7 +70,7 @@ def load(options: Options) -> Model:
     _require_memory(options, dtype)
     with torch.inference_mode(), tidy_heap():
         module = _module(options, config, dtype)
-        means = _int8_means(module) if options.weight_only == "int8" else None
+        products, low_bit = _low_bit(options)
         model = Model(
             logits=_never,
             new_cache=LeanCache,
@@ -82,20 +83,32 @@ def load(options: Options) -> Model:
             token_read_bytes=0,
             path="lean",
             path_reason="",
-            int8="" if means is None else str(means),
+            products=products,
         )
-        reason = "the ipex engine runs it" if options.engine == "ipex" else None
-        reason = reason or _run_lean(model, module, text_config, means, options.model)
+        reason = _run_lean(options, model, module, text_config, low_bit)
         if reason is not None:
             if getattr(module, "model", module) is None:
                 module = _module(options, config, dtype)
-            _run_transformers(options, config, model, module, means, reason)
+            _run_transformers(options, config, model, module, low_bit, reason)
     _warm_up(options, model)
     return model
 
 
+def _low_bit(options: Options) -> tuple[str, MakeProduct | None]:
+    """What multiplies weights of the form that was asked for, and its name."""
+    if options.weight_only == "none":
+        return "", None
+    if options.weight_only == "int4":
+        return "ipex", partial(WoqProduct, form="int4")
+    candidates = dict(PRODUCTS)
+    if options.engine == "ipex":
+        candidates["ipex"] = partial(WoqProduct, form="int8")
+    name = best_product(candidates)
+    return ("bytes", BytesProduct) if name is None else (name, candidates[name])
+
+
 def _run_lean(
-    model: Model, module: Any, config: Any, means: Means | None, folder: Path
+    options: Options, model: Model, module: Any, config: Any, low_bit: MakeProduct | None
 ) -> str | None:
     """Why it cannot be; `module.model` is None when its weights were used up."""
     reason = why_not(module, config)
@@ -103,9 +116,14 @@ def _run_lean(
         return reason
     tokens = torch.tensor([_PROBE]) % model.vocabulary
     wanted = module(input_ids=tokens, use_cache=False).logits[:, -1].float()
-    own_weights(module, folder)
-    int8 = None if means is None else (lambda weight, bias: Int8Linear(weight, bias, means))
-    lean = LeanModel(module, config, max_length=model.max_length, int8=int8)
+    own_weights(module, options.model)
+    lean = LeanModel(
+        module,
+        config,
+        max_length=model.max_length,
+        make=low_bit or quick_product,
+        shares_head=low_bit is None,
+    )
     module.model = None
     cache = LeanCache(max_rows=1, max_length=model.max_length)
     cache.add_row()
@@ -115,24 +133,32 @@ def _run_lean(
         got = lean.logits(tokens[:, begin : begin + count], places, None, cache)
         cache.advance()
     distance = float((got - wanted).norm() / wanted.norm())
-    if not distance <= (_FARTHEST[model.dtype] if means is None else _FARTHEST_INT8):
+    farthest = _FARTHEST_LOW_BIT.get(options.weight_only, _FARTHEST[model.dtype])
+    if not distance <= farthest:
         return f"the lean path's logits are {distance:.2g} of their length off"
     model.logits, model.new_cache = lean.logits, LeanCache
     model.weights_bytes, model.token_read_bytes = lean.weights_bytes, lean.token_bytes
+    if lean.why_not_compiled is not None:
+        print(f"Python calls each operation: {lean.why_not_compiled}", file=sys.stderr)  # noqa: T201
     return None
 
 
 def _run_transformers(
-    options: Options, config: Any, model: Model, module: Any, means: Means | None, reason: str
+    options: Options,
+    config: Any,
+    model: Model,
+    module: Any,
+    low_bit: MakeProduct | None,
+    reason: str,
 ) -> None:
     model.path, model.path_reason = "transformers", reason
-    if options.engine == "ipex" and options.weight_only == "none":
+    if options.engine == "ipex" and low_bit is None:
         model.path = "ipex"
         module = optimised_by_ipex(
             module, model.dtype, reload=lambda: _module(options, config, model.dtype)
         )
-    if means is not None:
-        quantise(module, means)
+    if low_bit is not None:
+        pack(module, low_bit)
     elif model.dtype == torch.bfloat16 and options.engine == "torch":
         quicken_bfloat16(module)
     own_weights(module, options.model)
@@ -166,15 +192,6 @@ def _run_transformers(
 
 def _never(*_: Any) -> torch.Tensor:
     raise AssertionError("no path was chosen")
-
-
-def _int8_means(module: Any) -> Means:
-    """The second copy makes long prompts quicker; it is made where memory is plenty."""
-    left = memory.available_bytes()
-    copy = sum(parameter.numel() for parameter in module.parameters())
-    return measured_means(
-        second_copy=left is not None and copy <= _SECOND_COPY_SHARE * left,
-    )
 
 
 def _require_memory(options: Options, dtype: torch.dtype) -> None:
@@ -286,12 +303,12 @@ def _max_length(options: Options, config: Any) -> int:
 
 
 def _weights_bytes(module: Any) -> int:
-    """Each storage once: a tied head shares the embedding's."""
+    """Each storage once: a tied head shares the embedding's. Packed products count theirs."""
     sizes: dict[int, int] = {}
     for tensor in (*module.parameters(), *module.buffers()):
         storage = tensor.untyped_storage()
         sizes[storage.data_ptr()] = storage.nbytes()
-    return sum(sizes.values())
+    return sum(sizes.values()) + packed_bytes(module)
 
 
 def _token_read_bytes(module: Any) -> int:

@@ -102,7 +102,7 @@ def _engine(options: Options, model: Model) -> dict[str, Any]:
         "model": options.name,
         "dtype": str(model.dtype).removeprefix("torch."),
         "weight_only": options.weight_only,
-        "int8": model.int8 or None,
+        "products": model.products or None,
         "path": model.path,
         "path_reason": model.path_reason or None,
         "load_format": options.load_format,

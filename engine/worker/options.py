@@ -10,7 +10,7 @@ from engine.worker.errors import CannotServe
 
 ENGINES = ("torch", "ipex")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-WEIGHT_ONLY = ("none", "int8")
+WEIGHT_ONLY = ("none", "int8", "int4")
 LOAD_FORMATS = ("auto", "dummy")
 
 
@@ -100,6 +100,8 @@ def parse(argv: list[str], *, api_key: str | None) -> Options:
     measure.add_argument("--num-iter", type=_count, default=20, metavar="N")
     measure.add_argument("--num-warmup", type=_number, default=3, metavar="N")
     asked = parser.parse_args(argv)
+    if asked.weight_only == "int4" and asked.engine != "ipex":
+        parser.error("--weight-only int4 is of --engine ipex only")
     offline = None
     if asked.offline is not None:
         offline = Offline(

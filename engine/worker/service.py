@@ -140,7 +140,7 @@ class Service:
             "torch": loaded.torch_version,
             "engine_name": self._options.engine,
             "path": loaded.path,
-            "int8": loaded.int8,
+            "products": loaded.products,
             "load_format": self._options.load_format,
         }
         return [

@@ -183,7 +183,7 @@ def test_refusals(one: Order, word: str) -> None:
         (ask("ipex-llm", args={"load_in_low_bit": "fp8_e5m2"}), "will never be ready"),
         (ask("ipex-llm", cards=(replace(A770, driver="xe"),)), "i915"),
         (ask("ipex", dtype="bfloat16", flags=AVX2), "cannot pack"),
-        (ask("ipex", weight_only="int8", flags=AVX2), "6 to 13 times"),
+        (ask("ipex", weight_only="int4", flags=AVX2), "7 times"),
         (ask("vllm-cpu", weight_only="fp8", flags=None), "not known"),
         (ask("vllm-cpu", nodes=("0-1", "2-3")), "first PU"),
         (ask("vllm-cpu", nodes=("0-2", "4-5"), args={"tp": 2}), "stay idle"),

@@ -5,7 +5,7 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from engine.worker.kv_cache import LeanCache, RowCache  # noqa: E402
+from engine.worker.kv_cache import LeanCache, RowCache, placed  # noqa: E402
 
 HEADS, SIZE = 2, 4
 
@@ -64,19 +64,25 @@ def test_a_copied_row_takes_its_tokens_along() -> None:
     assert cache.bytes_per_token == 2 * HEADS * SIZE * 4
 
 
+def place(cache: LeanCache, new: Any) -> Any:
+    """Keys and values of all tokens so far, of a model with one layer."""
+    pools, aim = cache.pools(1, new.shape[1], new.shape[3], new.dtype)
+    return placed(pools[0], new, *aim).chunk(2, dim=1)
+
+
 def test_swapped_rows_keep_both() -> None:
     cache = LeanCache(max_rows=4, max_length=1000)
     for row, length in enumerate((3, 1)):
         cache.add_row()
         cache.aim(row, row + 1, length)
-        cache.place(states(1, length, row + 1.0), 0)
+        place(cache, states(1, length, row + 1.0))
         cache.advance()
     cache.swap_rows(0, 3, (3, 0))  # a row that has no memory yet
     cache.swap_rows(1, 3, (1, 3))
     cache.lengths[:] = [0, 3, 0, 1]
     for row, wanted in ((1, [1, 1, 1, 9]), (3, [2, 9])):
         cache.aim(row, row + 1, 1)
-        keys, values = cache.place(states(1, 1, 9.0), 0)
+        keys, values = place(cache, states(1, 1, 9.0))
         assert keys.shape == (1, HEADS // 2, len(wanted), SIZE)
         assert keys[0, 0, :, 0].tolist() == wanted
         assert torch.equal(keys, values)
@@ -86,12 +92,12 @@ def test_memory_given_back_reads_as_zeros_again() -> None:
     cache = LeanCache(max_rows=2, max_length=4096)
     cache.add_row()
     cache.aim(0, 1, 4000)
-    cache.place(states(1, 4000, 1.0), 0)
+    place(cache, states(1, 4000, 1.0))
     cache.advance()
     cache.give_back(0)
     assert cache.touched == [0, 0]
     cache.aim(0, 1, 1)
-    keys, _ = cache.place(states(1, 1, 2.0), 0)
+    keys, _ = place(cache, states(1, 1, 2.0))
     middle = keys[0, 0, 1024:3000]  # whole pages; those at the ends may hold a neighbour's values
     assert int(middle.count_nonzero()) == 0
 

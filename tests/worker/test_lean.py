@@ -11,6 +11,7 @@ transformers = pytest.importorskip("transformers")
 
 from engine.worker.kv_cache import LeanCache  # noqa: E402
 from engine.worker.lean import LeanModel, NotKnown, why_not  # noqa: E402
+from engine.worker.linear import quick_product  # noqa: E402
 
 SIZES = {
     "vocab_size": 300,
@@ -48,7 +49,8 @@ def test_logits_are_those_of_transformers(kind: str, more: dict[str, Any]) -> No
     tokens = torch.randint(300, (1, 20))
     with torch.inference_mode():
         wanted = module(input_ids=tokens).logits[0]
-        lean = LeanModel(module, module.config, max_length=64, int8=None)
+        lean = LeanModel(module, module.config, max_length=64, make=quick_product)
+        assert lean.why_not_compiled is None
         cache = LeanCache(max_rows=2, max_length=64)
         cache.add_row()
         begin = 0
@@ -83,7 +85,7 @@ def test_many_prompts_of_one_length_go_together() -> None:
     tokens = torch.randint(300, (3, 7))
     with torch.inference_mode():
         wanted = module(input_ids=tokens).logits[:, -1]
-        lean = LeanModel(module, module.config, max_length=64, int8=None)
+        lean = LeanModel(module, module.config, max_length=64, make=quick_product)
         cache = LeanCache(max_rows=3, max_length=64)
         for _ in range(3):
             cache.add_row()
@@ -111,7 +113,7 @@ def test_what_is_not_known_is_told(kind: str, more: dict[str, Any], reason: str)
         module = getattr(transformers, name)(config)
     assert reason in (why_not(module, config) or "")
     with pytest.raises(NotKnown, match=reason):
-        LeanModel(module, config, max_length=64, int8=None)
+        LeanModel(module, config, max_length=64, make=quick_product)
 
 
 def test_the_bundled_model_says_the_same_words(model: Path) -> None:
@@ -126,7 +128,7 @@ def test_the_bundled_model_says_the_same_words(model: Path) -> None:
             max_new_tokens=24,
             min_new_tokens=24,
         )[0, 20:].tolist()
-        lean = LeanModel(module, module.config, max_length=64, int8=None)
+        lean = LeanModel(module, module.config, max_length=64, make=quick_product)
         cache = LeanCache(max_rows=1, max_length=64)
         cache.add_row()
         tokens, places = prompt, torch.arange(20).unsqueeze(0)

@@ -8,7 +8,7 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from engine.worker.kv_cache import LeanCache  # noqa: E402
+from engine.worker.kv_cache import LeanCache, placed  # noqa: E402
 from engine.worker.places import SHORTEST_REUSED, Places  # noqa: E402
 
 LENGTH = 100
@@ -36,7 +36,8 @@ class Model:
 
     def add(self, row: int, token: int) -> None:
         self.cache.aim(row, row + 1, 1)
-        self.cache.place(torch.full((1, 2, 1, 1), float(token)), 0)
+        pools, aim = self.cache.pools(1, 2, 1, torch.float32)
+        placed(pools[0], torch.full((1, 2, 1, 1), float(token)), *aim)
         self.cache.advance()
         self.running[row].append(token)
 
