@@ -115,7 +115,7 @@ def _notes(row: Mapping[str, Any]) -> Iterator[str]:
         ]
         yield f"{', '.join(packages)}; {row['python']}"
         if not row["up_to_date"]:
-            yield "this slotdeck would install another build of it: `slotdeck engines install` again"
+            yield "slotdeck has another build of it now: `slotdeck engines install` again"
     elif row["state"] == "not installed":
         yield (
             f"{row['do']} fetches {gigabytes(row['fetch_bytes'])} and takes "
