@@ -154,8 +154,10 @@ def _run_transformers(
     model.path, model.path_reason = "transformers", reason
     if options.engine == "ipex" and low_bit is None:
         model.path = "ipex"
+        # Before, because the extension keeps some of what it is given.
+        own_weights(module, options.model)
         module = optimised_by_ipex(
-            module, model.dtype, reload=lambda: _module(options, config, model.dtype)
+            module, model.dtype, reload=lambda: _owned_module(options, config, model.dtype)
         )
     if low_bit is not None:
         pack(module, low_bit)
@@ -279,6 +281,12 @@ def _module(options: Options, config: Any, dtype: torch.dtype) -> Any:
     except Exception as error:
         raise _cannot_load(options, error) from error
     return module.eval()
+
+
+def _owned_module(options: Options, config: Any, dtype: torch.dtype) -> Any:
+    module = _module(options, config, dtype)
+    own_weights(module, options.model)
+    return module
 
 
 def _eos_ids(module: Any, config: Any, tokenizer: Tokenizer | None) -> frozenset[int]:
