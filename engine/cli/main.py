@@ -31,6 +31,7 @@ VERBS = {
     "bench": "measure instances or URLs under a steady load",
     "ab": "compare two layouts in pairs of blocks: better, worse or no difference",
     "engines": "list, install, check and remove engines, each with an environment of its own",
+    "serve": "show the panel in a browser, on loopback, behind a token",
     "models": "list and prepare the bundled models",
     "service": "look after the background service: status, stop, log",
     "demo": "start the demonstration layout, put load on it, open the panel",
