@@ -26,6 +26,8 @@ class Shape:
     """NUMA nodes side by side in a package."""
     width: int
     siblings: int
+    titled: bool = True
+    """Whether packages have a line with their name."""
 
     @property
     def group_width(self) -> int:
@@ -70,7 +72,9 @@ class Shape:
         rows = [
             group.blocks[at : at + self.inside] for at in range(0, len(group.blocks), self.inside)
         ]
-        return 1 + sum(max(self.block_height(block, most) for block in row) for row in rows)
+        return self.titled + sum(
+            max(self.block_height(block, most) for block in row) for row in rows
+        )
 
     def height(self, groups: tuple[Group, ...], most: int) -> int:
         rows = [groups[at : at + self.across] for at in range(0, len(groups), self.across)]
@@ -78,13 +82,13 @@ class Shape:
 
 
 def best_shape(
-    groups: tuple[Group, ...], siblings: int, width: int, budget: int
+    groups: tuple[Group, ...], siblings: int, width: int, budget: int, *, titled: bool = True
 ) -> tuple[Shape, bool]:
     """The roomiest arrangement that fits `budget` rows, else the flattest; and whether it fits."""
     most = _most(groups)
     cores = sum(len(block.cores) for group in groups for block in group.blocks)
     widest = max([len(group.blocks) for group in groups] or [1])
-    flattest = Shape(Scale.DENSE, 1, 1, width, siblings)
+    flattest = Shape(Scale.DENSE, 1, 1, width, siblings, titled)
     for scale in (Scale.LARGE, Scale.NORMAL, Scale.DENSE):
         if scale is Scale.LARGE and cores > MOST_LARGE_CORES:
             continue
@@ -92,7 +96,7 @@ def best_shape(
             shape
             for across in range(1, max(1, len(groups)) + 1)
             for inside in range(1, widest + 1)
-            if (shape := Shape(scale, across, inside, width, siblings)).block_width
+            if (shape := Shape(scale, across, inside, width, siblings, titled)).block_width
             >= NARROWEST[scale]
             or across == inside == 1
         ]
@@ -122,11 +126,12 @@ def boxes_plan(
         for column, group in enumerate(groups[at : at + shape.across]):
             x = column * (shape.group_width + GAP)
             height = shape.group_height(group, most)
-            rows[top].append(Piece(x, shape.group_width, Part.PACKAGE, at + column))
-            if group.package is not None:
+            if shape.titled:
+                rows[top].append(Piece(x, shape.group_width, Part.PACKAGE, at + column))
+            if shape.titled and group.package is not None:
                 slot = f"package:{group.package}"
                 packages.append(Area(slot, x, top, shape.group_width, height))
-            y = top + 1
+            y = top + shape.titled
             for first in range(0, len(group.blocks), shape.inside):
                 line = group.blocks[first : first + shape.inside]
                 for place, block in enumerate(line):

@@ -19,7 +19,8 @@ def map_plan(machine: Machine, width: int, budget: int, zoom: str = MACHINE) -> 
     groups = within(machine_groups(machine), machine, zoom)
     shown = [core for group in groups for block in group.blocks for core in block.cores]
     siblings = max([len(machine.cores[core].pus) for core in shown] or [1]) or 1
-    shape, fits = best_shape(groups, siblings, width, budget)
+    # From near the breadcrumbs name the package.
+    shape, fits = best_shape(groups, siblings, width, budget, titled=zoom == MACHINE)
     nodes = sum(len(group.blocks) for group in groups)
     if not fits and nodes > 1 and zoom == MACHINE and width >= LEAST:
         plan = rows_plan(groups, width, budget, siblings)

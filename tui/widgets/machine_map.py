@@ -109,7 +109,8 @@ class MachineMap(ScrollView, can_focus=True):
             return
         came_from, self.zoom = self.zoom, zoom
         self._rearrange()
-        if self._plan and self._plan.area(came_from):
+        where = self._plan.area(came_from) if self._plan else None
+        if where is not None and where.y >= 0:
             self.put_cursor(came_from)
         elif self._plan and self.cursor and self._plan.area(self.cursor) is None:
             self.cursor = first_slot(self._plan)
