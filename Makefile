@@ -16,7 +16,7 @@ ifneq ($(TORCH_INDEX),)
 TORCH_FROM := $(if $(findstring ://,$(TORCH_INDEX)),--extra-index-url,--find-links) $(TORCH_INDEX)
 endif
 
-.PHONY: demo test test-numa test-engines check format bench clean
+.PHONY: demo test test-numa test-engines check format bench screenshots clean
 
 demo: $(VENV)/.torch
 	@$(BIN)/slotdeck demo
@@ -55,6 +55,11 @@ bench: $(VENV)/.dev
 	PYTHONPATH=. $(BIN)/python benchmarks/launch.py
 	PYTHONPATH=. $(BIN)/python benchmarks/service_cost.py
 	PYTHONPATH=. $(BIN)/python benchmarks/soak.py
+	PYTHONPATH=. $(BIN)/python benchmarks/panel.py
+
+# The README's pictures, drawn by the panel itself on a made-up machine.
+screenshots: $(VENV)/.dev
+	PYTHONPATH=. $(BIN)/python docs/screenshots.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
