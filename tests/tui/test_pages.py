@@ -1,5 +1,6 @@
 """The screens beside the board, by keys and by mouse, at three sizes."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -307,6 +308,27 @@ async def test_layouts_are_compared_and_applied(size: tuple[int, int], folder: P
         assert changes[-1] == ApplyLayout(
             str(folder / "mine.toml"), (folder / "mine.toml").read_text(), str(folder)
         )
+
+
+@pytest.mark.parametrize("keys", [("o",), ("d", "3"), ("d", "4")], ids=" ".join)
+async def test_an_answer_that_comes_after_the_screen_was_closed(keys: tuple[str, ...]) -> None:
+    control = ScriptedControl()
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def late(*_: object, **__: object) -> Any:
+        asked.set()
+        await go_on.wait()
+        raise ServiceUnreachable(what="Too late", why="nobody looks", do="Nothing")
+
+    control.offer = control.command = control.verify = late  # type: ignore[method-assign]
+    async with panel(control) as (app, pilot):
+        await pilot.press(*keys)
+        await asked.wait()
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is app.board)
+        go_on.set()
+        await pilot.pause()
+        assert toasts(app) == []
 
 
 @SIZES

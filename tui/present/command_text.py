@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from engine.control import CommandLine
-from engine.core.command import Explained
+from engine.core.command import SHELL, Explained
 from tui.present.glyphs import Glyphs, spelled
 from tui.present.ink import Line, Span
 from tui.present.text import cell_width, clean, fit, wrapped
@@ -18,7 +18,10 @@ def command_lines(told: CommandLine, width: int, glyphs: Glyphs) -> list[Line]:
         (Span(f"  {part}", "text"),) for part in wrapped(clean(told.shell), width - 4, indent="  ")
     ]
     for kind, head in HEADS.items():
-        rows = [each for each in told.parts if each.kind == kind]
+        # What is merely inherited comes last.
+        rows = sorted(
+            (each for each in told.parts if each.kind == kind), key=lambda one: one.source == SHELL
+        )
         if rows:
             lines += [(), (Span(head, "title"), Span(f"  {len(rows)}", "muted"))]
             lines += _rows(rows, width)

@@ -88,6 +88,8 @@ class InstanceScreen(Page):
 
     def on_unmount(self) -> None:
         self._reader.stop()
+        if self._asking:
+            self._asking.cancel()
 
     # Showing
 

@@ -63,6 +63,10 @@ class LayoutsScreen(Page):
         super().on_mount()
         self._ask(self._find())
 
+    def on_unmount(self) -> None:
+        if self._asking:
+            self._asking.cancel()
+
     @property
     def chosen(self) -> FoundLayout | None:
         """The selected file."""

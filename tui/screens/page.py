@@ -84,16 +84,23 @@ class Page(Screen[None]):
 
     def draw(self) -> None:
         """Show all anew."""
-        if self.is_attached:
+        if self.is_drawable:
             self._draw_header()
             self.query_one(KeyBar).present(self.desk.view(), actions=self.actions)
             self.show()
+
+    @property
+    def is_drawable(self) -> bool:
+        """Not before its parts are there, nor once they are gone: answers come when they come."""
+        return self.is_attached and bool(self.query("#keys"))
 
     def show(self) -> None:
         """The part between header and keys."""
         raise NotImplementedError
 
     def _draw_header(self) -> None:
+        if not self.is_drawable:
+            return
         header = self.query_one("#header", Lines)
         view, now, glyphs = self.desk.view(), self.desk.clock(), self.desk.glyphs
         header.show((header_line(view, header.size.width, now, glyphs, crumbs=self.crumbs),))
