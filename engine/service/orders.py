@@ -29,6 +29,7 @@ from engine.host.models import Model, find_model
 from engine.host.paths import Paths
 from engine.host.processor import Processor, read_processor
 from engine.service.launcher import inherited
+from engine.service.model_sizes import ModelSizes
 
 DUMMY = "dummy weights"
 """Said wherever an instance is shown that runs on made-up numbers."""
@@ -67,11 +68,15 @@ def order_of(
 ) -> Planned:
     """The command line of one placed wish. Raises ControlError when it cannot run here; on a
     machine that is not this one, models and engines need not exist here. `find` finds a model by
-    its word; whoever has many wishes of one model keeps what it has found."""
+    its word; whoever has many wishes of one model keeps what it has found. `needs` are read from
+    the model's files where they are not given."""
     find = find or finder(around, base)
     driver = driver_of(wish.engine)
     live = machine.live
-    needs = needs or Needs()
+    if needs is None:
+        # What an engine is told of its cache's size must not differ from what its plan has said.
+        sizes = ModelSizes(Path(base), around.bundled_models)
+        needs = sizes.needs(wish, placement.tensor_parallel)
     model = _model(wish, find, required=driver.needs_model and live)
     python = _python(wish, around, base=base, live=live)
     cards = tuple(gpu for gpu in machine.gpus if gpu.index in placement.gpus)
