@@ -94,6 +94,7 @@ def value(rng: random.Random, depth: int = 0) -> str:
     return f"{{ {', '.join(inside)} }}"
 
 
+MEMORY = ("bind", "preferred", "interleave", "weighted-interleave", "local")
 LIKELY: dict[str, Callable[[random.Random], str]] = {
     "schema": lambda rng: "1",
     "name": lambda rng: f'"{rng.choice("abcdef")}{rng.randrange(9)}"',
@@ -107,10 +108,11 @@ LIKELY: dict[str, Callable[[random.Random], str]] = {
     "memory": lambda rng: f'"{rng.choice(MEMORY)}"',
     "memory_limit": lambda rng: f'"{rng.randrange(40)}{rng.choice(["MiB", "GiB", "GB", ""])}"',
 }
-MEMORY = ("bind", "preferred", "interleave", "weighted-interleave", "local")
 FLAGS = ("smt", "core_dumps", "allow_degraded", "trust_remote_code")
-COUNTED = ("port", "count", "cores", "gpus", "reserve_cores", "ready_timeout_s", "stop_grace_s")
-COUNTED += ("cpu_limit", "oom_score_adj")
+COUNTED = (
+    *("port", "count", "cores", "gpus", "reserve_cores", "ready_timeout_s", "stop_grace_s"),
+    *("cpu_limit", "oom_score_adj"),
+)
 
 
 def likely(rng: random.Random, key: str) -> str:
