@@ -103,6 +103,16 @@ def handle_at(view: View, machine: Machine, slot: str) -> Cargo | None:
     return Cargo(Kind.RESIZE, (view.instance.name,), anchor=anchor)
 
 
+def end_of(view: View, machine: Machine, carried: Cargo | None) -> tuple[Cargo, str]:
+    """Taking the selected instance by its last core, and where that is; by its first one where
+    the last is held already."""
+    cores = cores_held(machine, view.instance) or [0]
+    first, last = cores[0], cores[-1]
+    if carried is not None and carried.kind is Kind.RESIZE and carried.anchor == first:
+        first, last = last, first
+    return Cargo(Kind.RESIZE, (view.selected or "",), anchor=first), f"core:{last}"
+
+
 def holder(view: View, machine: Machine, slot: str) -> str | None:
     """The first instance that holds something of a slot."""
     if slot.startswith("gpu:"):

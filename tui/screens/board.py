@@ -35,7 +35,7 @@ from tui.present.glyphs import Glyphs, spelled
 from tui.present.header import header_line
 from tui.present.help_text import help_lines
 from tui.present.ink import Line
-from tui.present.map_scene import cores_held, handle_at, holder
+from tui.present.map_scene import end_of, handle_at, holder
 from tui.present.text import clean
 from tui.screens.carrier import Carrier
 from tui.view import Connection, View
@@ -105,8 +105,8 @@ class BoardScreen(Screen[None]):
         self.query_one("#details").border_title = "details"
         self.present(self.first_view)
 
-    def on_resize(self) -> None:
-        self.call_after_refresh(self.draw)
+    def on_lines_widened(self) -> None:
+        self.draw()
 
     def _tick(self) -> None:
         self.carrier.tick()
@@ -294,19 +294,14 @@ class BoardScreen(Screen[None]):
 
     def do_resize(self) -> None:
         """The last core goes to where the arrows are; again, and the first one does."""
-        machine, carry = self.view.machine, self.carrier.carry
-        if machine is None:
+        if self.view.machine is None:
             return
-        cores = cores_held(machine, self.view.instance)
-        first, last = (cores[0], cores[-1]) if cores else (0, 0)
-        turned = carry is not None and carry.cargo.kind is Kind.RESIZE
-        if turned and carry and carry.cargo.anchor == first:
-            first, last = last, first
+        carry = self.carrier.carry
+        cargo, core = end_of(self.view, self.view.machine, carry.cargo if carry else None)
         board_map = self.query_one(MachineMap)
         board_map.focus()
-        cargo = Cargo(Kind.RESIZE, (self.view.selected or "",), anchor=first)
-        self.carrier.pick_up(cargo, f"core:{last}")
-        board_map.put_cursor_at(f"core:{last}")
+        self.carrier.pick_up(cargo, core)
+        board_map.put_cursor_at(core)
 
     def do_new(self) -> None:
         self.app.run_worker(self._new(), group="catalogue", exclusive=True, exit_on_error=False)
