@@ -27,6 +27,7 @@ VERBS = {
     "logs": "print an instance's log",
     "verify": "compare what was asked with what the kernel shows; repair what can be",
     "move": "place an instance on another slot, live where that can be",
+    "undo": "take the newest change of placements back, or do it again",
     "save": "write what runs now into a layout file, keeping its comments",
     "bench": "measure instances or URLs under a steady load",
     "ab": "compare two layouts in pairs of blocks: better, worse or no difference",
@@ -39,7 +40,7 @@ VERBS = {
 }
 REACHING = frozenset({"--host", "--ssh", "--remote", "--readonly"})
 """Options before the verb: which service, and how."""
-THERE = frozenset({"status", "logs", "up", "down", "move", "verify", "save", "topo"})
+THERE = frozenset({"status", "logs", "up", "down", "move", "undo", "verify", "save", "topo"})
 """Verbs that work with --host."""
 LOOKING = THERE | {"plan"}
 """Verbs that work with --readonly: the service refuses what they would change."""

@@ -95,3 +95,18 @@ def test_an_engine_that_is_never_ready_is_4_and_ctrl_c_is_130(
         child.communicate()
     assert child.returncode == 130
     assert "Traceback" not in err
+
+
+def test_what_was_stopped_comes_back_by_undo(spawn: Run, running: str) -> None:
+    nothing = spawn("undo")
+    assert nothing.returncode == 1
+    assert "There is nothing to undo" in nothing.stderr
+    assert spawn("up", running, "--timeout", "60").returncode == 0
+    assert spawn("down", "a").returncode == 0
+    back = spawn("undo", "--timeout", "60")
+    assert back.returncode == 0, back.stderr
+    assert "takes back: " in back.stderr
+    assert "a: ready" in back.stderr
+    again = spawn("undo", "--redo")
+    assert again.returncode == 0, again.stderr
+    assert "again: " in again.stderr
