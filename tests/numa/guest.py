@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.service.loads import BOUND
 from tests.numa.kernel import CannotBoot, debian_kernel, initramfs
 
 QEMU = "qemu-system-x86_64"
@@ -146,7 +147,16 @@ def run(
         (told / "command").write_text(words)
         (told / "initramfs").write_bytes(initramfs(files))
         argv = [
-            *(QEMU, *_machine(shape), *_memory(shape), *_cards(shape)),
+            # Whatever ends us, the guest ends too.
+            *(
+                sys.executable,
+                "-I",
+                "-S",
+                str(BOUND),
+                str(os.getpid()),
+                shutil.which(QEMU) or QEMU,
+            ),
+            *(*_machine(shape), *_memory(shape), *_cards(shape)),
             *("-kernel", str(kernel.image), "-initrd", str(told / "initramfs")),
             *("-append", f"{_BOOT} {shape.boot}", "-serial", f"file:{told / 'console'}"),
             *_folder("root", Path("/"), "readonly=on,multidevs=remap"),

@@ -183,7 +183,7 @@ class Story:
 
 
 async def main(home: Home, told: dict[str, Any]) -> None:
-    client = await home.served("idle_exit_s=600")
+    client = await home.served("idle_exit_s=600", within_s=SLOW_S)
     await Story(home, client, told).tell_all()
 
 

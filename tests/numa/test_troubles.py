@@ -11,6 +11,7 @@ import pytest
 
 from tests.numa.booted import PYTHON, ROOT, booted
 from tests.numa.guest import Shape
+from tests.numa.story import MIB as MIB_OF_AN_ENGINE
 
 MIB = 80
 PAGES = MIB * 256
@@ -22,7 +23,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     folder, disk = tmp_path_factory.mktemp("story"), tmp_path_factory.mktemp("disk")
     (disk / "weights.bin").write_bytes(bytes(range(256)) * (MIB << 12))
     booted(
-        Shape(cards=()),
+        # The counters count a huge page as one.
+        Shape(cards=(), boot="transparent_hugepage=never"),
         f"cd {ROOT} && {PYTHON} -m tests.numa.troubles_story {folder}/told.json",
         work=folder,
         within_s=900,
@@ -30,6 +32,21 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     )
     read: Told = json.loads((folder / "told.json").read_text())
     return read
+
+
+def test_counters_tell_local_memory_from_remote(told: Told) -> None:
+    counted = told["counted"]
+    assert set(counted["pages"]) == {"1"}
+    own = MIB_OF_AN_ENGINE * 256
+    # Programs around it take memory too, but far less.
+    assert counted["bound"]["local_node"] >= own
+    assert counted["bound"]["other_node"] < own / 4
+    # Bound across, all comes from where it was asked (hits), and none of it is local.
+    assert counted["across"]["other_node"] >= own
+    assert counted["across"]["numa_miss"] < own / 4
+    local, hits = counted["shown"]
+    assert local < 0.5
+    assert hits > 0.9
 
 
 @pytest.mark.parametrize(

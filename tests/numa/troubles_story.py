@@ -13,7 +13,9 @@ from typing import Any
 
 from engine.client import ServiceClient
 from engine.core.errors import ControlError
-from tests.numa.story import SLOW_S, Story
+from engine.host.nodes import numastat
+from engine.host.root import HostRoot
+from tests.numa.story import MIB, SLOW_S, Story, numa_maps
 from tests.processes import Home, a_home
 
 WEIGHTS = Path("/mnt/weights.bin")
@@ -31,6 +33,20 @@ def mapper(*, processes: int = 1) -> list[str]:
     return [sys.executable, "-S", str(MAPPER), str(WEIGHTS), str(processes)]
 
 
+def counters(node: int) -> dict[str, int]:
+    return numastat(HostRoot(), node)
+
+
+def less(now: dict[str, int], before: dict[str, int]) -> dict[str, int]:
+    return {name: count - before[name] for name, count in now.items()}
+
+
+def bound_across() -> "subprocess.Popen[bytes]":
+    """A program on a CPU of node 0 that takes memory of node 1, and ends."""
+    words = ["numactl", "-C", "0", "-m", "1", sys.executable, "-S", "-c", f"b'x' * ({MIB} << 20)"]
+    return subprocess.Popen(words)
+
+
 def has_mapped() -> "subprocess.Popen[bytes]":
     """Another program with the same file."""
     process = subprocess.Popen(mapper(), stdout=subprocess.PIPE)
@@ -41,11 +57,32 @@ def has_mapped() -> "subprocess.Popen[bytes]":
 
 class Troubles(Story):
     async def tell_all(self) -> None:
+        await self.counted()
         await self.mapped("numa:1/core:0")
         await self.mapped("numa:0/core:0", processes=2)
         await self.mapped_by_others("numa:1/core:0")
         await self.too_large("numa:1/core:0")
         await self.narrowed("numa:1")
+
+    async def counted(self) -> None:
+        """The kernel's counts for an instance at home, and for a program that is bound across."""
+        before = counters(1)
+        status = await self.up(slot="numa:1/core:0")
+        bound, pages = less(counters(1), before), numa_maps(status.pid)[0]
+        before, shown = counters(1), None
+        crossed = bound_across()
+        while shown is None:
+            if crossed.poll() is not None:
+                crossed = bound_across()
+            nodes = (await self.client.snapshot()).numa_nodes
+            (node,) = (one for one in nodes if one.os_index == 1)
+            if node.local_ratio is not None and node.local_ratio < 0.5:
+                shown = [node.local_ratio, node.hit_ratio]
+            await asyncio.sleep(0.1)
+        crossed.wait()
+        across = less(counters(1), before)
+        self.note("counted", {"pages": pages, "bound": bound, "across": across, "shown": shown})
+        await self.down()
 
     async def up_mapped(self, slot: str, processes: int = 1) -> int | None:
         words = [*mapper(processes=processes), "--port", "{port}"]
@@ -117,7 +154,7 @@ def _children(pid: int) -> list[int]:
 
 
 async def main(home: Home, told: dict[str, Any]) -> None:
-    client: ServiceClient = await home.served("idle_exit_s=600")
+    client: ServiceClient = await home.served("idle_exit_s=600", within_s=SLOW_S)
     await Troubles(home, client, told).tell_all()
 
 
