@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine.bench import ab_saved
 from engine.bench.ab import AA_PAIRS, Asked
-from engine.bench.ab_arms import as_layout
+from engine.bench.ab_plan import as_layout
 from engine.bench.ab_report import outcome_text
 from engine.bench.runner import loop_factory
 from engine.bench.values import Load

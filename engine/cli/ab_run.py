@@ -11,7 +11,8 @@ from pathlib import Path
 
 from engine.bench import ab_saved
 from engine.bench.ab import Asked, Session, even_load
-from engine.bench.ab_arms import Plan, ServiceArms, plan
+from engine.bench.ab_arms import ServiceArms
+from engine.bench.ab_plan import Plan, plan
 from engine.bench.ab_report import outcome_text, running
 from engine.bench.values import Progress
 from engine.cli.text import print_json
@@ -46,7 +47,7 @@ class Comparison:
     async def run(self, environment: Mapping[str, str]) -> int:
         client = await connect(environment=environment)
         machine = await client.machine()
-        planned = await plan(client, self.a, self.b, machine)
+        planned = await plan(client, self.a, self.b)
         if planned.strangers and not self.asked.yes:
             raise ControlError(
                 what="Nothing was compared",
@@ -103,7 +104,7 @@ class Comparison:
             if session.pairs or session.aa or not (interrupted or trouble):
                 self._print(session, arms)
         finally:
-            interrupted |= await _put_back(arms)
+            interrupted |= await put_back(arms)
         if trouble is not None:
             raise trouble
         return INTERRUPTED if interrupted else 0
@@ -145,7 +146,7 @@ class Comparison:
         return self.question.metrics or FAMILY
 
 
-async def _put_back(arms: ServiceArms) -> bool:
+async def put_back(arms: ServiceArms) -> bool:
     """To the end, even when interrupted meanwhile; True if it was."""
     work = asyncio.create_task(arms.end())
     try:

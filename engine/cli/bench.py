@@ -199,7 +199,7 @@ def _loads(asked: argparse.Namespace) -> list[Load]:
         arrival=asked.arrival or ARRIVALS[0],
         max_in_flight=MAX_IN_FLIGHT if asked.max_in_flight is None else asked.max_in_flight,
         seed=fresh_seed() if asked.seed is None else asked.seed,
-        limits=Limits(**{f"{name}_s": _seconds(asked, name) for name in LIMITS}),
+        limits=limits_of(asked),
     )
     seeds = itertools.count(load.seed)
     if asked.rate is not None:
@@ -207,6 +207,11 @@ def _loads(asked: argparse.Namespace) -> list[Load]:
         return [replace(load, rate=rate, seed=next(seeds)) for rate in rates]
     streams = numbers("--concurrency", asked.concurrency or "1", int)
     return [replace(load, concurrency=one, seed=next(seeds)) for one in streams]
+
+
+def limits_of(asked: argparse.Namespace) -> Limits:
+    """What --ttft-ms and its like ask."""
+    return Limits(**{f"{name}_s": _seconds(asked, name) for name in LIMITS})
 
 
 def _seconds(asked: argparse.Namespace, name: str) -> float | None:

@@ -31,6 +31,7 @@ VERBS = {
     "save": "write what runs now into a layout file, keeping its comments",
     "bench": "measure instances or URLs under a steady load",
     "ab": "compare two layouts in pairs of blocks: better, worse or no difference",
+    "tune": "search instances, cores and batches for the best figure on this machine",
     "engines": "list, install, check and remove engines, each with an environment of its own",
     "serve": "show the panel in a browser, on loopback, behind a token",
     "models": "list and prepare the bundled models",
@@ -147,6 +148,7 @@ def _require_reaching(reach: "Reach", verb: str, words: list[str]) -> None:
 def _only_there(reach: "Reach", verb: str, words: list[str]) -> UsageError:
     why = {
         "bench": "engines listen on the loopback of their own machine",
+        "tune": "engines listen on the loopback of their own machine",
         "ab": "engines listen on the loopback of their own machine",
         "plan": "models and engines of the server are not here; the panel "
         f"(`slotdeck --host {reach.host} LAYOUT`) shows the plan before anything starts",

@@ -15,16 +15,10 @@ import pytest
 
 from engine.bench import ab_saved, ab_texts
 from engine.bench.ab import Asked, Session, even_load, shared_out
-from engine.bench.ab_arms import (
-    Place,
-    Plan,
-    ServiceArms,
-    as_layout,
-    layout_before,
-    told_apart,
-)
+from engine.bench.ab_arms import ServiceArms
 from engine.bench.ab_block import Up, pooled, total
 from engine.bench.ab_clocks import HardwareWatch, spread
+from engine.bench.ab_plan import Place, Plan, as_layout, layout_before, told_apart
 from engine.bench.ab_report import running
 from engine.bench.values import Load, Progress, Target
 from engine.control import ApplyLayout, HeldLayout, HeldWish, Offer, StopInstances
