@@ -45,14 +45,12 @@ async def converse(
     on_bug: Callable[[Exception], None],
 ) -> None:
     """Answer calls until the client leaves, stalls, or cannot be understood any more."""
-    inbox = _Inbox(reader)
+    inbox = Inbox(reader)
     talk = _Talk(writer, answer, inbox.gone)
     try:
         writer.write(pack(_hello()))
         while True:
-            line = await asyncio.wait_for(
-                inbox.line(), IDLE_CLIENT_S if talk.has_asked else SLOW_CLIENT_S
-            )
+            line = await inbox.line_within(IDLE_CLIENT_S if talk.has_asked else SLOW_CLIENT_S)
             if not line:
                 return
             try:
@@ -136,7 +134,7 @@ class _AnotherProtocol(ControlError):
 _OURS = Hello(PROTOCOL, __version__)
 
 
-class _Inbox:
+class Inbox:
     """Lines as they come; at most one waits, and the client's end is known during a call too."""
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
@@ -162,6 +160,18 @@ class _Inbox:
         if isinstance(got, asyncio.LimitOverrunError):
             raise got
         return got
+
+    async def line_within(self, seconds: float) -> bytes:
+        """The same; TimeoutError when none came while we were awake: where the machine's load
+        stops us for long, what came meanwhile is looked at before time is said to be over."""
+        waiting = asyncio.ensure_future(self.line())
+        try:
+            for _ in range(2):
+                if (await asyncio.wait([waiting], timeout=seconds / 2))[0]:
+                    return waiting.result()
+            raise TimeoutError
+        finally:
+            waiting.cancel()
 
     async def close(self) -> None:
         self._reading.cancel()

@@ -7,11 +7,13 @@ import os
 import socket
 import stat
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from engine.core.errors import ControlError, ServiceUnreachable
+from engine.service.connection import Inbox
 from engine.wire import LIMIT_BYTES, PROTOCOL, Hello, pack
 from tests.processes import Home, eventually_async, fds_of
 
@@ -166,6 +168,19 @@ async def test_a_client_that_never_reads_holds_up_nobody(home: Home) -> None:
             if seen == 4:
                 break
     await eventually_async(lambda: fds_of(pid) < 15)
+
+
+async def test_what_came_while_the_machine_stopped_us_is_read_before_time_is_over() -> None:
+    reader = asyncio.StreamReader()
+    inbox = Inbox(reader)
+    waiting = asyncio.ensure_future(inbox.line_within(0.2))
+    await asyncio.sleep(0)
+    reader.feed_data(b"late\n")
+    time.sleep(0.3)  # noqa: ASYNC251 - as a loaded machine does
+    assert await waiting == b"late\n"
+    with pytest.raises(TimeoutError):
+        await inbox.line_within(0.02)
+    await inbox.close()
 
 
 async def test_too_many_clients_are_told(home: Home) -> None:
