@@ -22,7 +22,7 @@ AROUND = (
 MOUSE = (
     "Drag an instance from the table or the map onto a slot: you get a plan to confirm.",
     "Drag an end of the selected one: more or fewer cores. What is marked goes together.",
-    "Two clicks on a place go nearer, one on the title's words goes back; ctrl+wheel as well.",
+    "Two clicks on a place go nearer, on the title's words back; ctrl+wheel does so too.",
     "Shift+drag selects text in your own terminal; M gives it the mouse altogether.",
     "The log selects by dragging, ctrl+c copies that (where the terminal allows OSC 52).",
 )
