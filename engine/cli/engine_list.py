@@ -37,6 +37,7 @@ def row_of(name: str, data: Path, processor: frozenset[str] | None) -> dict[str,
         "fetched_bytes": fetched or None,
         "fetch_bytes": recipe.builds["cpu"].fetch_bytes if recipe else None,
         "disk_bytes": recipe.builds["cpu"].disk_bytes if recipe else None,
+        "note": recipe.note or None if recipe else None,
         "why": None,
         "do": f"slotdeck engines install {name}",
     }
@@ -123,6 +124,8 @@ def _notes(row: Mapping[str, Any]) -> Iterator[str]:
         )
     elif row["why"]:
         yield f"{row['why']}. {row['do']}"
+    if row["note"]:
+        yield row["note"]
     if row["fetched_bytes"]:
         yield (
             f"an install did not end; {megabytes(row['fetched_bytes'])} of packages are kept "

@@ -153,6 +153,8 @@ def _install(
         else f"is installed: {gigabytes(done.marker.size_bytes)} in {done.marker.seconds:.0f} s"
     )
     print(f"{recipe.name} {recipe.version} {how}, {done.folder}")
+    if recipe.note:
+        print(f"note: {recipe.note}")
     return 0
 
 

@@ -64,6 +64,8 @@ class Recipe:
     """Versions that the engine asks for under names that no package of it has."""
     extension: Extension | None = None
     """What is compiled on the spot."""
+    note: str = ""
+    """What whoever installs it should know."""
 
     @property
     def version(self) -> str:
@@ -177,8 +179,7 @@ def recipes() -> dict[str, Recipe]:
             ),
             Recipe(
                 name="ipex-llm",
-                title="ipex-llm's server on CPUs, a vLLM of its time (archived, with known "
-                "security issues)",
+                title="ipex-llm's server on CPUs, a vLLM of its time",
                 package="ipex-llm",
                 builds={
                     "cpu": _build("ipex-llm.txt", fetch_mb=450, disk_mb=1700),
@@ -196,6 +197,8 @@ def recipes() -> dict[str, Recipe]:
                 # and vLLM computes on CPUs where it ends so.
                 aliases={"vllm": f"{_VLLM_066.version}+cpu"},
                 extension=_VLLM_066,
+                note="its makers have archived it, with known security issues: let nobody but "
+                "yourself reach it",
             ),
         )
     }

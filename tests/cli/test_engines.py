@@ -276,6 +276,7 @@ def test_the_list_names_every_engine(say: Callable[..., Any], data: Path) -> Non
     assert rows["ipex"]["state"] == "not installed"
     assert rows["ipex"]["fetch_bytes"] > 0
     assert rows["vllm-xpu"]["state"] == "not offered"
+    assert "security issues" in rows["ipex-llm"]["note"]
     text = say("engines").out
     assert "ipex: slotdeck engines install ipex fetches" in text
     assert max(map(len, text.splitlines())) <= 80
