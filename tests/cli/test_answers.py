@@ -163,7 +163,7 @@ def test_topo_of_this_machine(say: Say) -> None:
 
 PLAN_KEYS = {
     *("instance", "engine", "slot", "pus", "memory", "gpus", "tensor_parallel", "port", "argv"),
-    *("env", "shell", "needs", "reasons", "warnings", "reserved"),
+    *("env", "shell", "needs", "reasons", "warnings", "reserved", "limits"),
 }
 
 
