@@ -31,10 +31,12 @@ _BYTE = Form(1, 1)
 _NIBBLES = Form(18, 32)
 
 FORMS = {
-    # Our worker: one scale an output channel (under 0.1 %), a tied head gets bytes of its own.
+    # Our worker: one scale an output channel (under 0.1 %), a tied head gets bytes of its own, and
+    # experts are packed however transformers keeps them.
     "int8": _BYTE,
     "woq_int8": _BYTE,
-    # Groups of 32 with one two-byte scale, as in Q4_0: 0.56 bytes; wider groups take less.
+    # Groups of 32 with a two-byte scale, as in Q4_0, or of 64 with one of four bytes, as our
+    # worker has IPEX pack them: 0.56 bytes; wider groups take less.
     "int4": _NIBBLES,
     "woq_int4": _NIBBLES,
     # ipex-llm: ggml's blocks, and the output head packed as well (low_bit_linear.py, convert.py).

@@ -9,6 +9,8 @@ from engine.core.model.tensors import StoredWeights
 
 _SOME_FORM = StoredForm("packed", None, None)
 _BY_CONFIG = "by the config"
+_PACKED_WHEN_LOADED = ("int8", "int4")
+"""Forms of our worker, which reads the files as they are and packs layer by layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,11 @@ def weigh_as(
         f"({weight_only}) + {high:,} x {each} ({dtype}: embedding, norms"
         f"{'' if low_bit.head else ', output head'})"
     )
-    return Weights(low_bit.bytes_of(low) + high * each, parameters, (*notes, note))
+    notes.append(note)
+    if weight_only in _PACKED_WHEN_LOADED:
+        peak = parameters.total * each
+        notes.append(f"while it loads the worker holds them as {dtype}: {peak:,} bytes")
+    return Weights(low_bit.bytes_of(low) + high * each, parameters, tuple(notes))
 
 
 def _parameters(shape: ModelShape, stored: StoredWeights) -> tuple[Parameters | None, str]:
