@@ -255,8 +255,8 @@ def evidence(tuning: Tuning) -> list[str]:
     )
     if tuning.limited:
         lines.append(
-            f"The load generator was a limit in {len(tuning.limited)} cases, the first: "
-            f"{tuning.limited[0]}."
+            f"The load generator was a limit ({len(tuning.limited)} times, the first: "
+            f"{tuning.limited[0]}), which all candidates share."
         )
     failed = [one for one in standings if one.value is None and one.rounds == 0]
     lines += [f"{tuning.candidates[one.number]}: {one.why}." for one in failed]

@@ -165,7 +165,7 @@ class Search:
         if seen.left_after is not None:
             return f"in the slower half after round {seen.left_after}: left out, not judged", False
         if not seen.logs:
-            return "not measured", False
+            return "in no whole round", False
         others = [one for one in self._seen if one.is_in and one is not seen and one.logs]
         if not others:
             return "the only one that is left", True
