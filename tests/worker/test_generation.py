@@ -2,9 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-import openai
 import pytest
-from openai.types.chat import ChatCompletionMessageParam
 
 from tests.worker.worker_process import Worker
 
@@ -165,45 +163,3 @@ def test_a_seed_repeats_and_another_differs(worker: Worker) -> None:
     greedy = worker.complete(STORY, max_tokens=24, ignore_eos=True)["choices"][0]["text"]
     only_one = worker.complete(STORY, max_tokens=24, ignore_eos=True, temperature=1.5, top_k=1)
     assert only_one["choices"][0]["text"] == greedy
-
-
-def test_the_official_client_works_unchanged(worker: Worker) -> None:
-    with openai.OpenAI(base_url=f"{worker.url}/v1", api_key="none", max_retries=0) as client:
-        assert [model.id for model in client.models.list()] == [worker.name]
-        messages: list[ChatCompletionMessageParam] = [
-            {"role": "user", "content": "What is the capital of France?"}
-        ]
-        whole = client.chat.completions.create(
-            model=worker.name,
-            messages=messages,
-            temperature=0,
-            max_tokens=40,
-        )
-        text = whole.choices[0].message.content
-        assert text is not None
-        assert "Paris" in text
-        with client.chat.completions.create(
-            model=worker.name,
-            messages=messages,
-            temperature=0,
-            max_tokens=40,
-            stream=True,
-            stream_options={"include_usage": True},
-        ) as stream:
-            chunks = list(stream)
-        streamed = "".join(
-            chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices
-        )
-        assert streamed == text
-        assert chunks[-1].usage is not None
-        assert whole.usage is not None
-        assert chunks[-1].usage.total_tokens == whole.usage.total_tokens
-        plain = client.completions.create(
-            model=worker.name, prompt=STORY, temperature=0, max_tokens=5
-        )
-        assert plain.usage is not None
-        assert plain.usage.completion_tokens == 5
-        with pytest.raises(openai.NotFoundError, match="does not exist"):
-            client.completions.create(model="other", prompt=STORY)
-        with pytest.raises(openai.BadRequestError, match="temperature must be"):
-            client.completions.create(model=worker.name, prompt=STORY, temperature=3)

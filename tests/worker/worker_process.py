@@ -16,7 +16,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 PROGRAM = Path(__file__).resolve().parents[2] / "engine" / "worker" / "__main__.py"
-START_LIMIT_S = 120.0
+START_LIMIT_S = 600.0
 _PIN = "import os,sys; os.sched_setaffinity(0, {%d}); os.execv(sys.argv[1], sys.argv[1:])"
 
 
@@ -138,7 +138,9 @@ def start_worker(
         with contextlib.suppress(OSError):
             if worker.get("/health")[0] == 200:
                 return worker
-        assert time.monotonic() < deadline, "the worker did not become ready"
+        if time.monotonic() > deadline:
+            process.kill()
+            raise AssertionError(f"the worker did not become ready: {process.communicate()[1]}")
         time.sleep(0.05)
 
 
@@ -151,5 +153,5 @@ def stop_worker(worker: Worker) -> None:
 def refused(*arguments: str, api_key: str | None = None) -> tuple[int, str]:
     """Exit code and message of a worker that cannot start."""
     process = launch(*arguments, api_key=api_key)
-    _, message = process.communicate(timeout=120)
+    _, message = process.communicate(timeout=START_LIMIT_S)
     return process.returncode, message
