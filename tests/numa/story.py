@@ -161,7 +161,7 @@ class Story:
         )
         await self.home.kill_service(signal.SIGKILL)
         middle = numa_maps(status.pid)[0]
-        self.client = await self.home.connect()
+        self.client = await self.home.served("idle_exit_s=600", within_s=SLOW_S)
         after = await self.settled()
         self.tell("died", after, middle=middle, check=await self.check())
         self.tell("died, repaired", await self.settled(), check=await self.check(repair=True))
