@@ -7,6 +7,7 @@ import asyncio
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -157,6 +158,8 @@ class Served(Arm):
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self, work: Path) -> float:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = int(probe.getsockname()[1])
         one = planned(self.wish, self.port, base=work)
         words, env = list(one.command.argv), one.command.plain_env()
         if self.pinned:
@@ -176,7 +179,7 @@ class Served(Arm):
                 raise CannotRun(_ended(code, log, self.port))
             with suppress(ControlError):
                 report = await run([Target(self.name, self.url)], once)
-                if not report.targets[0].errors:
+                if not report.targets[0].errors and process.poll() is None:
                     break
             if time.monotonic() - begun > READY_WITHIN_S:
                 raise CannotRun(f"not ready in {READY_WITHIN_S:.0f} s: {_last_line(log)}")

@@ -64,7 +64,6 @@ ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 LAYOUT = ROOT / "layouts/command-llama-cpp.toml"
 LLAMA_TYPES = ("Q4_1", "Q8_0", "BF16")
 NO_LLAMA = "not installed: there is no llama-server on PATH; docs/engines.md tells how to build it"
-FIRST_PORT = 18100
 SEVERAL_STREAMS = (4, 16)
 ROUNDS_SHARE = 0.75
 """Of the minutes; what is left is for one instance against several."""
@@ -115,9 +114,6 @@ def chosen_arms(only: Sequence[str], files: dict[str, Path]) -> list[Arm]:
         arms += [llama(kind, file) for kind, file in files.items()]
         if not files:
             arms.append(Arm("llama.cpp", why_not=NO_LLAMA))
-    for number_of_it, arm in enumerate(arms):
-        if isinstance(arm, Served):
-            arm.port = FIRST_PORT + number_of_it
     return arms
 
 
@@ -170,11 +166,8 @@ async def one_or_several(
     cores = sorted(os.sched_getaffinity(0))[:4]
     rows: list[Several] = []
     for arm in chosen if len(cores) > 1 else ():
-        single = _placed(arm, "all", "machine", FIRST_PORT + 100, pinned=False)
-        several = [
-            _placed(arm, f"on-{core}", f"pu:{core}", FIRST_PORT + 101 + place)
-            for place, core in enumerate(cores)
-        ]
+        single = _placed(arm, "all", "machine", pinned=False)
+        several = [_placed(arm, f"on-{core}", f"pu:{core}") for core in cores]
         both = [single, *several]
         try:
             for one in both:
@@ -199,9 +192,9 @@ async def one_or_several(
     return rows
 
 
-def _placed(arm: Served, suffix: str, slot: str, port: int, *, pinned: bool = True) -> Served:
+def _placed(arm: Served, suffix: str, slot: str, *, pinned: bool = True) -> Served:
     wish = msgspec.structs.replace(arm.wish, name=f"{arm.wish.name}-{suffix}", slot=slot)
-    return Served(f"{arm.name} {suffix}", arm.bytes_per_token, wish=wish, port=port, pinned=pinned)
+    return Served(f"{arm.name} {suffix}", arm.bytes_per_token, wish=wish, pinned=pinned)
 
 
 def say(text: str) -> None:
