@@ -21,6 +21,7 @@ from textual.worker import Worker, WorkerState
 from engine.control import ApplyLayout, Control
 from engine.core.status import Happening, Snapshot
 from engine.core.topology import Machine
+from tui.ascii_filter import AsciiFilter
 from tui.backpressure import terminal_is_behind
 from tui.desk import Desk
 from tui.exact_update import ExactLayout, ExactUpdate
@@ -98,6 +99,7 @@ class SlotdeckApp(App[None]):
         self._late: SnapshotArrived | None = None
         self._faults: set[str] = set()
         glyphs = ASCII if ascii_only else UNICODE
+        self.set_class(ascii_only, "-ascii")
         if glyphs.half and not scheme.halves:
             glyphs = replace(glyphs, half=None)
         self._palette = Palette(scheme)
@@ -122,25 +124,16 @@ class SlotdeckApp(App[None]):
             folder=layouts,
         )
         if first is not None:
-            self.board.first_view = self.view = self._seen_first(*first)
+            self.board.first_view = self.view = self.view.seen(*first, clock())
         if layout is not None:
             self.board.opened = str(Path(layout.base, Path(layout.name).name))
         self.register_theme(scheme.theme)
         self.theme = scheme.theme.name
 
-    def _seen_first(self, machine: Machine, snapshot: Snapshot) -> View:
-        return replace(
-            self.view,
-            machine=machine,
-            snapshot=snapshot,
-            connection=Connection.LIVE,
-            arrived_at=self._clock(),
-            selected=next((each.name for each in snapshot.instances), None),
-        )
-
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's translate ANSI colours, of which our own schemes have none."""
-        return super().get_line_filters() if self._palette.scheme.theme.ansi else ()
+        theirs = super().get_line_filters() if self._palette.scheme.theme.ansi else ()
+        return (*theirs, AsciiFilter()) if self.has_class("-ascii") else theirs
 
     @property
     def control(self) -> Control:
@@ -175,8 +168,6 @@ class SlotdeckApp(App[None]):
         elif type(renderable) is LayoutUpdate:
             renderable = ExactLayout.of(renderable)
         super()._display(screen, renderable)
-
-    # The service
 
     def on_snapshot_arrived(self, message: SnapshotArrived) -> None:
         if terminal_is_behind(self):

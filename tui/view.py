@@ -1,7 +1,7 @@
 """What the panel knows at one moment: the value that every presenter and action is given."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from engine.core.status import InstanceStatus, Snapshot
@@ -49,6 +49,17 @@ class View:
     def instance(self) -> InstanceStatus | None:
         """The selected instance, or None."""
         return self.named(self.selected)
+
+    def seen(self, machine: Machine, snapshot: Snapshot, at: float) -> "View":
+        """The same with the first sight of a service."""
+        return replace(
+            self,
+            machine=machine,
+            snapshot=snapshot,
+            connection=Connection.LIVE,
+            arrived_at=at,
+            selected=next((each.name for each in snapshot.instances), None),
+        )
 
     @property
     def chosen(self) -> tuple[InstanceStatus, ...]:
