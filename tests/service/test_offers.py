@@ -117,6 +117,8 @@ async def test_an_instance_that_is_started_again_keeps_to_the_ports_of_its_file(
     await home.until_state(client, "a", State.READY)
     await home.apply(client, StopInstances(("a",)))
     await home.until_state(client, "a", State.STOPPED)
+    # Until nothing of it is left, whoever listens on its port counts as its own.
+    await eventually_async(lambda: home.journal()["instances"][0]["running"] is None)
     with socket.create_server(("127.0.0.1", before.port)):
         offer = await client.offer(MoveInstance("a", "core:0"))
     (placed,) = offer.starts
