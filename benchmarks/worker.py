@@ -1,9 +1,10 @@
-"""Single-stream decoding on one core: the worker's number formats against plain transformers.
+"""Decoding on one core: the worker's number formats, one stream and several, against transformers.
 
-Run: python benchmarks/worker.py [--rounds 5] [--tokens 48] [--isa native,avx2]
+Run: python benchmarks/worker.py [--rounds 5] [--tokens 48] [--isa native,avx2] [--streams 4,16]
 Each round measures every arm once, in an order that turns from round to round. CPU time counts,
 not the clock, so that a neighbour on the machine costs little; ratios are medians over rounds.
-Each instruction set is measured by a process of its own, for the baseline as for the worker.
+Each instruction set is measured by a process of its own, for the baseline as for the worker. The
+ipex engine takes part where `slotdeck engines install ipex` has put it.
 """
 
 import argparse
@@ -22,6 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from engine.engines.environments import python_of  # noqa: E402
+from engine.host.paths import Paths  # noqa: E402
 from tests.bundled_model import bundled_model  # noqa: E402
 
 PROMPT = "Once upon a time"
@@ -42,6 +45,11 @@ WORKERS = {
     "worker int8 (float32)": ["--dtype", "float32", "--weight-only", "int8"],
     "worker int8 (bfloat16)": ["--dtype", "bfloat16", "--weight-only", "int8"],
 }
+IPEX = {
+    "ipex bfloat16": ["--dtype", "bfloat16"],
+    "ipex int8 (bfloat16)": ["--dtype", "bfloat16", "--weight-only", "int8"],
+    "ipex int4 (bfloat16)": ["--dtype", "bfloat16", "--weight-only", "int4"],
+}
 
 
 @dataclass
@@ -51,15 +59,17 @@ class Arm:
     bytes_per_token: float
     rss_bytes: Callable[[], float]
     start_s: float
+    together: Callable[[int, int], float] | None = None
+    """CPU seconds a token with so many streams at once."""
 
 
 class WorkerArm:
-    def __init__(self, model: Path, flags: list[str], log: int) -> None:
+    def __init__(self, model: Path, flags: list[str], log: int, python: str) -> None:
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             self._port = sock.getsockname()[1]
         program = str(ROOT / "engine" / "worker" / "__main__.py")
-        command = [sys.executable, "-I", "-u", program, "--model", str(model), "--threads", "1"]
+        command = [python, "-I", "-u", program, "--model", str(model), "--threads", "1"]
         began = time.monotonic()
         # Or a story that was told before would be told from its end.
         flags = [*flags, "--no-enable-prefix-caching"]
@@ -94,13 +104,14 @@ class WorkerArm:
                 return float(line.split()[-1])
         raise KeyError(name)
 
-    def seconds_per_token(self, tokens: int) -> float:
+    def seconds_per_token(self, tokens: int, streams: int = 1) -> float:
         """CPU time of the whole process, HTTP and all; the difference of a long and a short
         answer leaves out the prefill."""
-        return (self._cpu(tokens + 8) - self._cpu(8)) / tokens
+        return (self._cpu(tokens + 8, streams) - self._cpu(8, streams)) / tokens / streams
 
-    def _cpu(self, tokens: int) -> float:
-        fields = {"prompt": PROMPT, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
+    def _cpu(self, tokens: int, streams: int) -> float:
+        fields: dict[str, object] = {"max_tokens": tokens, "temperature": 0, "ignore_eos": True}
+        fields["prompt"] = [PROMPT] * streams
         before = self._cpu_now()
         status, body = self._ask("POST", "/v1/completions", json.dumps({**fields, "stream": True}))
         assert status == 200, body
@@ -156,11 +167,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--isa", default=",".join(ISAS), help="default: %(default)s")
+    parser.add_argument("--streams", default="4,16", help="default: %(default)s")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if not asked.here:
         for name in asked.isa.split(","):
             words = ["--here", "--rounds", str(asked.rounds), "--tokens", str(asked.tokens)]
+            words += ["--streams", asked.streams]
             environment = {**os.environ, **ISAS[name]}  # noqa: TID251 -- the program's entry
             command = [sys.executable, __file__, *words]
             subprocess.run(command, env=environment, check=True)
@@ -168,18 +181,25 @@ def main() -> None:
     core = max(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {core})
     model = bundled_model()
-    servers = {
-        name: WorkerArm(model, flags, sys.stderr.fileno()) for name, flags in WORKERS.items()
-    }
+    home = Paths.of(dict(os.environ)).data  # noqa: TID251 -- the program's entry
+    wanted = [(name, flags, sys.executable) for name, flags in WORKERS.items()]
+    if (ipex := python_of("ipex", home)) is not None:
+        wanted += [(name, [*flags, "--engine", "ipex"], str(ipex)) for name, flags in IPEX.items()]
+    servers = {}
     try:
-        report(servers, model, rounds=asked.rounds, tokens=asked.tokens)
+        for name, flags, python in wanted:
+            servers[name] = WorkerArm(model, flags, sys.stderr.fileno(), python)
+        streams = [int(word) for word in asked.streams.split(",")]
+        report(servers, model, rounds=asked.rounds, tokens=asked.tokens, streams=streams)
     finally:
         for server in servers.values():
             server.process.terminate()
             server.process.wait(timeout=30)
 
 
-def report(servers: dict[str, WorkerArm], model: Path, *, rounds: int, tokens: int) -> None:
+def report(
+    servers: dict[str, WorkerArm], model: Path, *, rounds: int, tokens: int, streams: list[int]
+) -> None:
     import torch
 
     arms = [
@@ -189,6 +209,7 @@ def report(servers: dict[str, WorkerArm], model: Path, *, rounds: int, tokens: i
             server.metric("slotdeck:token_read_bytes"),
             server.rss_bytes,
             server.start_s,
+            server.seconds_per_token,
         )
         for name, server in servers.items()
     ]
@@ -200,18 +221,23 @@ def report(servers: dict[str, WorkerArm], model: Path, *, rounds: int, tokens: i
     for arm in arms:
         arm.seconds_per_token(4)
     measured: dict[str, list[float]] = {arm.name: [] for arm in arms}
+    batched: dict[tuple[str, int], list[float]] = {}
     bandwidths = [read_bandwidth()]
     for turn in range(rounds):
         shift = turn % len(arms)
         for arm in arms[shift:] + arms[:shift]:
             measured[arm.name].append(arm.seconds_per_token(tokens))
+            if arm.together is not None:
+                for count in streams:
+                    found = arm.together(tokens, count)
+                    batched.setdefault((arm.name, count), []).append(found)
         bandwidths.append(read_bandwidth())
     bandwidth = max(bandwidths)
     print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, one core")
     print(f"read bandwidth {bandwidth / 1e9:.1f} GB/s, {rounds} rounds of {tokens} tokens")
     print(
         f"{'arm':24}{'CPU ms/token':>13}{'tokens/s':>10}{'ratio':>8}{'roofline':>10}"
-        f"{'RSS MB':>8}{'start s':>9}"
+        f"{'RSS MB':>8}{'start s':>9}" + "".join(f"{f'x{count} tok/s':>12}" for count in streams)
     )
     base = measured[BASELINE]
     for arm in arms:
@@ -222,9 +248,14 @@ def report(servers: dict[str, WorkerArm], model: Path, *, rounds: int, tokens: i
         print(
             f"{arm.name:24}{middle * 1e3:13.1f}{1 / middle:10.1f}{ratio:8.2f}{share:10.0%}"
             f"{arm.rss_bytes() / 1e6:8.0f}{arm.start_s:9.1f}"
+            + "".join(
+                f"{1 / statistics.median(batched[arm.name, count]):12.1f}"
+                for count in (streams if arm.together is not None else ())
+            )
         )
     print("ratio: speed against plain transformers; roofline: bytes of weights read a token / ")
-    print("read bandwidth, as a share of the time taken; start: until /health answered\n")
+    print("read bandwidth, as a share of the time taken; start: until /health answered;")
+    print("xN: tokens of all streams together in a second of the core's time\n")
 
 
 if __name__ == "__main__":
