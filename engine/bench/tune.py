@@ -190,6 +190,6 @@ RULES = (
     "the last four get six rounds of their own, and only those judge: one is worse if a one-sided "
     "paired t-test finds another one better, at 5 % in all; so the best of the four stays on the "
     "plateau with 95 % probability",
-    "the simplest on the plateau wins: fewest instances, then all of their cores, none reserved, "
-    "the layout's own weights, the engine's own batch",
+    "the simplest on the plateau that looks within 5 % of the best wins: fewest instances, then "
+    "all of their cores, none reserved, the layout's own weights, the engine's own batch",
 )

@@ -236,9 +236,11 @@ def evidence(tuning: Tuning) -> list[str]:
         value = figure(best.value, goal)
         lines.append(f"{tuning.candidates[best.number]}: {number(value)} {UNITS[goal]}.")
         if len(plateau) > 1:
-            others = "; ".join(str(one) for one in plateau[1:])
+            chosen = tuning.candidates[best.number]
+            others = "; ".join(str(one) for one in plateau if one != chosen)
             lines.append(
-                f"It is the simplest of {len(plateau)} that cannot be told apart: {others}."
+                f"Of {len(plateau)} that cannot be told from the best it is the simplest that "
+                f"looks within 5 % of it; the others: {others}."
             )
         lines.append(
             "The best of the last stage is among these with 95 % probability; what went with the "

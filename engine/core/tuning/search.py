@@ -21,6 +21,7 @@ LEVEL = 0.05
 FINALISTS = 4
 EARLY_ROUNDS = 2
 FINAL_ROUNDS = 6
+NEAR = 0.95
 MIN_FINAL_ROUNDS = 3
 """Below, no t-test has a chance."""
 
@@ -199,6 +200,10 @@ def _rank(one: Standing) -> float:
 
 
 def winner(standings: Sequence[Standing]) -> Standing | None:
-    """The simplest on the plateau; None without one."""
-    first = standings[0] if standings else None
-    return first if first is not None and first.on_plateau else None
+    """The simplest on the plateau that also looks near the best; None without a plateau.
+
+    Few rounds make a wide plateau: what looks much worse is no good choice, proof or not.
+    """
+    return next(
+        (one for one in standings if one.on_plateau and (one.against_best or 0.0) >= NEAR), None
+    )
