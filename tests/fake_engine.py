@@ -38,6 +38,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--flood-when-asked", action="store_true", help="GET /flood floods again")
     parser.add_argument("--die-on-start", metavar="MESSAGE")
     parser.add_argument("--hang-health", action="store_true")
+    parser.add_argument("--cut-completions", action="store_true", help="no token ever comes")
     parser.add_argument("--repin", metavar="CPULIST")
     parser.add_argument("--itl-ms", type=float, default=5.0)
     parser.add_argument("--tokens", type=int, help="of every answer, whatever is asked")
@@ -112,6 +113,9 @@ class Engine:
     ) -> None:
         if not self.is_ready:
             reply(writer, 503, b"{}")
+            return
+        if self.options.cut_completions:
+            writer.close()
             return
         chat = "chat" in path
         tokens = self.options.tokens or int(str(body.get("max_tokens", 16)))

@@ -43,6 +43,7 @@ class CommandDriver:
     metric_names = METRICS
     health_path = "/health"
     reserve_cores = 0
+    framework_bytes: int | None = None
     binds_threads = False
     ready_timeout_s = 300.0
     stop_grace_s = 10.0

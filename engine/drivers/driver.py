@@ -97,6 +97,9 @@ class Driver(Protocol):
     health_path: str
     reserve_cores: int
     """Cores that it wants left free when the layout does not say."""
+    framework_bytes: int | None
+    """What its processes take on CPUs beside weights, KV cache and activations, as measured; None:
+    as sizing has it."""
     binds_threads: bool
     """Whether it binds its computing threads to the list that we give it: its other processes then
     share the slot's reserved cores."""

@@ -48,6 +48,7 @@ class TorchDriver:
     metric_names = VLLM_METRICS
     health_path = "/health"
     reserve_cores = 0
+    framework_bytes: int | None = None
     binds_threads = False
     ready_timeout_s = 300.0
     stop_grace_s = 15.0

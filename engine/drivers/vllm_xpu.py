@@ -30,6 +30,7 @@ class VllmXpuDriver:
     metric_names = VLLM_METRICS
     health_path = "/health"
     reserve_cores = 0
+    framework_bytes: int | None = None
     binds_threads = False
     # Weights are quantized while they load, and kernels compiled.
     ready_timeout_s = 1800.0

@@ -60,9 +60,11 @@ class ModelSizes:
         )
 
     def _asking(self, wish: Instance, tensor_parallel: int) -> Asking:
-        device = driver_of(wish.engine).device
+        driver = driver_of(wish.engine)
         on_gpu = (
-            device == "gpu" or wish.gpus is not None or wish.slot.startswith(("gpu", "each gpu"))
+            driver.device == "gpu"
+            or wish.gpus is not None
+            or wish.slot.startswith(("gpu", "each gpu"))
         )
         cache = wish.args.get("kv-cache-dtype", "auto")
         return Asking(
@@ -73,6 +75,7 @@ class ModelSizes:
             tensor_parallel=tensor_parallel,
             device="gpu" if on_gpu else "cpu",
             kv_dtype=cache if isinstance(cache, str) else "auto",
+            framework_bytes=None if on_gpu else driver.framework_bytes,
         )
 
     def _model(self, wished: str) -> tuple[ModelShape, StoredWeights | None] | None:

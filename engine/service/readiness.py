@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from engine.core.errors import ControlError
+from engine.core.layout import Instance
 from engine.core.status import State
 from engine.drivers.openai_api import get, post_json
 from engine.drivers.registry import driver_of
@@ -34,24 +35,45 @@ async def wait_until_ready(managed: Managed, tell: Callable[[str], None]) -> Non
     while True:
         try:
             answer = await get(managed.url + driver.health_path, timeout_s=5.0)
+        except ControlError:
+            tell("waiting for its port")
+        else:
             # Some servers have no such path (OpenVINO Model Server answers 400): a token decides.
             if answer.status in (200, 400, 404):
                 tell("health answers, waiting for the first token")
-                wish = managed.at.wish
-                # A model of made-up weights may come without a tokenizer.
-                prompt = [1] if wish.weights == "dummy" else "Hi"
-                token = await post_json(
-                    managed.url + "/v1/completions",
-                    {"model": served_name(wish.model), "prompt": prompt, "max_tokens": 1},
-                    timeout_s=_FIRST_TOKEN_WITHIN_S,
-                    api_key=managed.api_key,
-                )
-                if token.status == 200:
+                why_not = await _why_no_token(managed)
+                if not why_not:
                     return
-                tell(f"health answers, but a completion gets HTTP {token.status}")
+                tell(f"health answers, but {why_not}")
             else:
                 tell(f"loading: health answers HTTP {answer.status}")
-        except ControlError:
-            tell("waiting for its port")
         await asyncio.sleep(pause)
         pause = min(1.0, pause * 1.5)
+
+
+async def _why_no_token(managed: Managed) -> str:
+    ranks = managed.at.placement.tensor_parallel
+    try:
+        token = await post_json(
+            managed.url + "/v1/completions",
+            first_request(managed.at.wish, ranks),
+            timeout_s=_FIRST_TOKEN_WITHIN_S,
+            api_key=managed.api_key,
+        )
+    except ControlError as error:
+        hint = f"; its {ranks} ranks may wait for each other, see its log" if ranks > 1 else ""
+        return f"its first token did not come: {error.why}{hint}"
+    return "" if token.status == 200 else f"a completion gets HTTP {token.status}"
+
+
+def first_request(wish: Instance, ranks: int) -> dict[str, object]:
+    """The completion that makes an engine ready.
+
+    The first token comes from the prompt's pass alone. Ranks of a tensor parallel engine talk to
+    each other by other means in the passes after it, and it is there that they have been seen to
+    hang: they have to give a second one.
+    """
+    # A model of made-up weights may come without a tokenizer.
+    prompt = [1] if wish.weights == "dummy" else "Hi"
+    tokens = 2 if ranks > 1 else 1
+    return {"model": served_name(wish.model), "prompt": prompt, "max_tokens": tokens}

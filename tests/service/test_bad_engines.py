@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from engine.control import StartInstances, StopInstances
+from engine.core.layout import Instance
 from engine.core.status import State
 from engine.drivers.openai_api import get
 from engine.host.ports import listening_ports
 from engine.host.root import HostRoot
+from engine.service.readiness import first_request
 from tests.processes import Home, alive, eventually_async
 
 QUICK = "patience=Policy(backoff_first_s=0.05, max_failures=2)"
@@ -53,6 +55,21 @@ async def test_an_engine_that_shall_not_restart_does_not(
     status = await home.until_state(client, "a", state)
     assert status.why == why
     assert status.restarts == 0
+
+
+async def test_health_without_a_token_is_not_ready_and_says_why(home: Home) -> None:
+    client = await home.connect()
+    await home.apply(client, home.layout({"name": "a", "flags": ["--cut-completions"]}))
+    said = "health answers, but its first token did not come: "
+    await home.until(client, lambda now: said in now["a"].why)
+    assert (await client.snapshot()).instances[0].state == State.STARTING
+
+
+def test_ranks_that_work_together_have_to_give_a_second_token() -> None:
+    wish = Instance(name="a", model="/models/m")
+    assert first_request(wish, 1)["max_tokens"] == 1
+    assert first_request(wish, 2)["max_tokens"] == 2
+    assert first_request(Instance(name="a", weights="dummy"), 2)["prompt"] == [1]
 
 
 async def test_a_ready_engine_that_crashes_comes_back(home: Home) -> None:
