@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import random
+import select
 import shutil
 import signal
 import socket
@@ -156,8 +157,13 @@ class Home:
 
     async def kill_service(self, number: signal.Signals = signal.SIGKILL) -> None:
         pid = await self.service_pid()
-        os.kill(pid, number)
-        await eventually_async(lambda: not alive(pid))
+        # Its first thread may be a zombie while others still hold its socket: this tells of all.
+        watched = os.pidfd_open(pid)
+        try:
+            os.kill(pid, number)
+            await eventually_async(lambda: bool(select.select([watched], [], [], 0)[0]))
+        finally:
+            os.close(watched)
 
     # Layouts
 

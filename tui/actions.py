@@ -34,11 +34,6 @@ class Action:
     carrying: bool = False
     """Works also while something is carried, which all others put back."""
 
-    @property
-    def shown_key(self) -> str:
-        """The key as it stands on a keyboard."""
-        return {"question_mark": "?", "ctrl+p": "^p"}.get(self.key, self.key)
-
 
 def always(_: View) -> str | None:
     """For actions that always work."""

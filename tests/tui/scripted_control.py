@@ -140,12 +140,13 @@ def placement(name: str, slot: str, machine: Machine) -> Placement:
     from tui.present.map_groups import slot_pus
 
     pus = slot_pus(machine, slot) or CpuSet([0])
+    nodes = [str(node.os_index) for node in machine.numa_nodes if node.cpus.pus & pus.pus]
     return Placement(
         name,
         "torch",
         slot,
         pus,
-        MemoryBinding("bind", "0"),
+        MemoryBinding("bind", ",".join(nodes)),
         (),
         1,
         8001,
