@@ -45,12 +45,12 @@ async def test_an_engine_runs_pinned_answers_and_leaves_nothing(
     file, ports = layout_of(home, engine, PUS[-1:], **keys)
     one = bring_up(home, file)["i0"]
     assert threads_of(one["pid"]) == {str(PUS[-1])}
+    # Its own names for metrics are understood. What comes after a first look stands in the status.
+    eventually(lambda: statuses(home)["i0"]["kv_cache_used"] is not None, within_s=60)
     text, end = await answer_of(home, "i0", max_tokens=48)
     assert text.strip()
     assert end.output_tokens > 0
-    # Its own names for metrics are understood: what it made stands in the status.
     eventually(lambda: statuses(home)["i0"]["itl_ms"]["p50"], within_s=60)
-    assert statuses(home)["i0"]["kv_cache_used"] is not None
     take_down(home, [one["pid"]], ports)
 
 
