@@ -35,7 +35,7 @@ VERBS = {
     "engines": "list, install, check and remove engines, each with an environment of its own",
     "serve": "show the panel in a browser, on loopback, behind a token",
     "models": "list and prepare the bundled models",
-    "service": "look after the background service: status, stop, log",
+    "service": "look after the background service: status, stop, log, reap",
     "demo": "start the demonstration layout, put load on it, open the panel",
     "relay": "join standard input and output to the service's socket, for --host",
 }
