@@ -24,7 +24,7 @@ from engine.host.paths import Paths
 
 ROOT = Path(__file__).parent.parent
 FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 
 
 def free_ports(count: int) -> list[int]:
@@ -65,6 +65,13 @@ def alive(pid: int) -> bool:
 
 def fds_of(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def connections_to(path: Path) -> int:
+    """How many clients a listening Unix socket has accepted or is about to accept."""
+    # Num RefCount Protocol Flags Type St Inode Path; 03 is SS_CONNECTED (linux/net.h), 02 waits.
+    rows = (line.split() for line in Path("/proc/net/unix").read_text().splitlines())
+    return sum(row[5] in ("02", "03") for row in rows if row[-1] == str(path))
 
 
 def eventually(true: Callable[[], Any], *, within_s: float = WITHIN_S) -> Any:

@@ -340,7 +340,7 @@ def test_ctrl_c_is_130(home: Path) -> None:
     try:
         writer = opened_for_writing(home / "never.toml")
         child.send_signal(signal.SIGINT)
-        _, err = child.communicate(timeout=20)
+        _, err = child.communicate(timeout=60)
         os.close(writer)
     finally:
         child.kill()

@@ -191,7 +191,7 @@ def test_a_cut_link_is_made_again_while_somebody_waits(far: Faraway) -> None:
         while not watching.stdout.readline().startswith("NAME"):
             pass
         watching.send_signal(signal.SIGINT)
-        watching.communicate(timeout=20)
+        watching.communicate(timeout=60)
     assert json.loads(far.ask("status", "--json").stdout)["instances"][0]["state"] == "ready"
 
 
@@ -205,7 +205,7 @@ def test_a_service_that_ends_there_is_told(far: Faraway) -> None:
         watching.stdout.readline()
         (link,) = far.links()
         far.run("service", "stop", **far.there.environment)
-        _, told = watching.communicate(timeout=20)
+        _, told = watching.communicate(timeout=60)
     assert watching.returncode == 1
     assert "its service closed the connection" in told
     eventually(lambda: link not in far.links())
@@ -221,5 +221,5 @@ def test_nothing_stays_behind_when_a_command_is_ended(
         watching.stdout.readline()
         time.sleep(0.1)
         watching.send_signal(number)
-        watching.communicate(timeout=20)
+        watching.communicate(timeout=60)
     eventually(lambda: not far.links())

@@ -89,7 +89,7 @@ def test_an_engine_that_is_never_ready_is_4_and_ctrl_c_is_130(
         assert child.stderr
         assert "keeping a" in child.stderr.readline()
         child.send_signal(signal.SIGINT)
-        _, err = child.communicate(timeout=20)
+        _, err = child.communicate(timeout=60)
     finally:
         child.kill()
         child.communicate()

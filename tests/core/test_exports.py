@@ -204,7 +204,7 @@ def run_parts(script: str, instance: int, folder: str, path: str) -> list[str]:
         env={"PATH": path, "SLOTDECK_LOGS": folder},
         capture_output=True,
         check=True,
-        timeout=20,
+        timeout=60,
     )
     *shown, last = done.stdout.decode().split("\0")
     assert last == ""

@@ -73,7 +73,7 @@ def test_engines_outlive_the_panel_and_its_terminal(home: Home, end: str) -> Non
             terminal.hang_up()
         else:
             os.kill(terminal.pid, signal.SIGKILL)
-        eventually(terminal.ended, within_s=10)
+        eventually(terminal.ended)
     after = statuses(home)
     assert {name: one["pid"] for name, one in after.items()} == {
         name: one["pid"] for name, one in before.items()
@@ -120,7 +120,7 @@ def test_an_instance_is_dragged_to_another_core_and_runs_there(home: Home) -> No
         terminal.write(b"q")
         terminal.until("enter")
         terminal.write(b"\r")
-        eventually(lambda: not terminal.read() or terminal.ended(), within_s=10)
+        eventually(lambda: not terminal.read() or terminal.ended())
         eventually(terminal.ended)
         assert all(sequence in terminal.raw for sequence in RESTORES)
         assert b"1 engine keeps running: a (ready" in terminal.raw

@@ -15,7 +15,7 @@ from engine.client import connect
 from engine.core.errors import ControlError, ServiceUnreachable
 from engine.unreachable import AnotherVersion
 from engine.wire import LIMIT_BYTES, PROTOCOL, Hello, Request, pack
-from tests.processes import ROOT, Home, alive, eventually_async
+from tests.processes import ROOT, WITHIN_S, Home, alive, eventually_async
 
 OURS = rf"this side slotdeck {__version__} \(protocol {PROTOCOL}\)"
 
@@ -87,7 +87,7 @@ async def say(home: Home, *lines: bytes) -> list[dict[str, Any]]:
     reader, writer = await asyncio.open_unix_connection(home.paths.socket, limit=LIMIT_BYTES)
     writer.writelines(lines)
     writer.write_eof()
-    answers = (await asyncio.wait_for(reader.read(), 20)).splitlines()
+    answers = (await asyncio.wait_for(reader.read(), WITHIN_S)).splitlines()
     writer.close()
     return [json.loads(answer) for answer in answers]
 

@@ -15,7 +15,7 @@ import pytest
 from engine.core.errors import ControlError, ServiceUnreachable
 from engine.service.connection import Inbox
 from engine.wire import LIMIT_BYTES, PROTOCOL, Hello, pack
-from tests.processes import Home, eventually_async, fds_of
+from tests.processes import WITHIN_S, Home, connections_to, eventually_async
 
 
 def mode(path: Path) -> int:
@@ -125,7 +125,7 @@ async def call(home: Home, line: bytes) -> bytes:
         await writer.drain()
     answer = b""
     with contextlib.suppress(OSError):
-        answer = await asyncio.wait_for(reader.read(), 20)
+        answer = await asyncio.wait_for(reader.read(), WITHIN_S)
     writer.close()
     return answer
 
@@ -153,6 +153,7 @@ async def test_garbage_gets_an_answer_and_harms_nobody(home: Home) -> None:
 async def test_a_client_that_never_reads_holds_up_nobody(home: Home) -> None:
     client = await home.connect()
     pid = await home.service_pid()
+    before = connections_to(home.paths.socket)
     with contextlib.ExitStack() as stack:
         watch = b'{"kind": "Request", "value": {"call": "snapshots"}}\n'
         for line in (HELLO + watch, b'{"half', b"", HELLO):
@@ -167,7 +168,7 @@ async def test_a_client_that_never_reads_holds_up_nobody(home: Home) -> None:
             seen += 1
             if seen == 4:
                 break
-    await eventually_async(lambda: fds_of(pid) < 15)
+    await eventually_async(lambda: connections_to(home.paths.socket) <= before)
 
 
 async def test_what_came_while_the_machine_stopped_us_is_read_before_time_is_over() -> None:
