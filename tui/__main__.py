@@ -77,12 +77,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             slotdeck=args.remote,
             readonly=args.readonly,
         )
-        return asyncio.run(open_panel(layout, reach, looks))
+        return asyncio.run(open_panel(layout, reach, looks, environment))
     except ControlError as error:
         complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    except Exception as error:  # noqa: BLE001 -- Python's own words would not say what goes on
+        return tell_fault(error, environment)
 
 
 def why_no_panel(term: str) -> str:
@@ -128,7 +130,17 @@ def complain(words: str) -> None:
     sys.stderr.write(f"slotdeck: {words}\n")
 
 
-async def open_panel(layout: "ApplyLayout | None", reach: Reach, looks: Looks) -> int:
+def tell_fault(error: BaseException, environment: Mapping[str, str]) -> int:
+    """A fault of our own, for a human; the exit code."""
+    from tui.own_fault import fault_words
+
+    complain(fault_words(error, environment))
+    return 1
+
+
+async def open_panel(
+    layout: "ApplyLayout | None", reach: Reach, looks: Looks, environment: Mapping[str, str]
+) -> int:
     """Connect to the service and run the panel on it."""
     from engine.client import connect
 
@@ -163,7 +175,7 @@ async def open_panel(layout: "ApplyLayout | None", reach: Reach, looks: Looks) -
         host=reach.host,
         first=first,
     )
-    return await run(app)
+    return await run(app, environment)
 
 
 async def first_look(client: "ServiceClient") -> "tuple[Machine, Snapshot] | None":
@@ -176,7 +188,7 @@ async def first_look(client: "ServiceClient") -> "tuple[Machine, Snapshot] | Non
     return machine, snapshot
 
 
-async def run(app: "SlotdeckApp") -> int:
+async def run(app: "SlotdeckApp", environment: Mapping[str, str]) -> int:
     """Show the panel; afterwards say on the restored terminal what keeps running."""
     from tui.hangup import LastResort
     from tui.present.farewell import farewell
@@ -191,13 +203,16 @@ async def run(app: "SlotdeckApp") -> int:
     close = getattr(app.control, "aclose", None)
     if close is not None:
         await close()
+    code = app.return_code or 0
+    if app.fault is not None:
+        code = tell_fault(app.fault, environment)
     try:
         sys.stdout.write(farewell(app.view.snapshot, host=app.view.host) + "\n")
         sys.stdout.flush()
     except OSError:  # the terminal has gone; nobody is left to read it
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, sys.stdout.fileno())
-    return app.return_code or 0
+    return code
 
 
 def look_for_garbage() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import RenderableType
 from textual._compositor import ChopsUpdate, LayoutUpdate
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
@@ -34,6 +34,7 @@ from tui.messages import (
     MachineRead,
     SnapshotArrived,
 )
+from tui.own_fault import KeepsFault
 from tui.present.commands import commands
 from tui.present.glyphs import ASCII, UNICODE
 from tui.present.happenings import Event, fresh
@@ -53,7 +54,7 @@ MOST_COPIED_BYTES = 74_000
 """Terminals take about 100,000 bytes in base64, and drop what is longer without a word."""
 
 
-class SlotdeckApp(App[None]):
+class SlotdeckApp(KeepsFault):
     """A thin client of one Control."""
 
     TITLE = "slotdeck"

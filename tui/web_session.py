@@ -10,6 +10,7 @@ from engine.client import connect
 from engine.core.errors import ControlError
 from engine.reach import Reach
 from tui.app import SlotdeckApp
+from tui.own_fault import fault_words
 from tui.settings import config_folder, config_path, read_settings
 from tui.terminal import TerminalKind
 from tui.widgets.schemes import scheme_for
@@ -35,6 +36,8 @@ async def play(*, readonly: bool) -> int:
     )
     await app.run_async()
     await control.aclose()
+    if app.fault is not None:
+        sys.stderr.write(f"slotdeck: {fault_words(app.fault, environment)}\n")
     return app.return_code or 0
 
 

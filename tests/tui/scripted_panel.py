@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -24,6 +25,9 @@ from tests.tui.scripted_control import (
     usual_offer,
 )
 from tui.terminal import terminal_kind
+
+if TYPE_CHECKING:
+    from tui.app import SlotdeckApp
 
 MACHINES = {
     "small": SMALL,
@@ -94,6 +98,16 @@ def build(args: argparse.Namespace) -> PlayedControl:
     return PlayedControl(machine, [snapshot(machine, instances)], answer=answer, pause_s=0.05)
 
 
+def break_down(app: "SlotdeckApp") -> None:
+    """A bug in a handler, with something in its hands that nobody may read."""
+
+    def handler() -> None:
+        token = "-".join(("sk", "very", "secret"))
+        raise KeyError(f"{len(token)} letters")
+
+    app.call_later(handler)
+
+
 async def play(args: argparse.Namespace) -> int:
     from tui.__main__ import run
     from tui.app import SlotdeckApp
@@ -108,11 +122,13 @@ async def play(args: argparse.Namespace) -> int:
         scheme=scheme_for(args.theme, args.kind.colours),
         kind=args.kind,
     )
+    if args.fault:
+        asyncio.get_running_loop().call_later(0.5, break_down, app)
     if args.ignore_hangup:
         asyncio.get_running_loop().call_later(0.5, signal.signal, signal.SIGHUP, signal.SIG_IGN)
     wandering = asyncio.create_task(control.wander(args.every, args.times)) if args.every else None
     try:
-        return await run(app)
+        return await run(app, os.environ)  # noqa: TID251
     finally:
         sys.stdout.write(f"applied: {[offer.id for offer in control.applied]}\n")
         if wandering:
@@ -125,6 +141,7 @@ def main() -> int:
     parser.add_argument("--ascii", action="store_true")
     parser.add_argument("--readonly", action="store_true")
     parser.add_argument("--ignore-hangup", action="store_true", help="no signal when it goes away")
+    parser.add_argument("--fault", action="store_true", help="a bug ends it")
     parser.add_argument("--stuck", action="store_true", help="an offer blocks the event loop")
     parser.add_argument("--times", type=int, default=10**9, help="how many new loads")
     parser.add_argument("--every", type=float, default=0.0, help="seconds between new loads")

@@ -3,8 +3,10 @@
 import os
 import select
 import signal
+import stat
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from pyte.screens import Char
@@ -242,3 +244,22 @@ def test_no_panel_on_a_dumb_terminal() -> None:
         assert terminal.status == 1
         assert b"slotdeck status --watch" in terminal.raw
         assert b"\x1b[?1049h" not in terminal.raw
+
+
+def test_a_fault_ends_it_with_one_plain_message_and_its_details_in_a_file(
+    tmp_path: Path,
+) -> None:
+    with Terminal(PANEL, "--fault", size=(100, 30), HOME=str(tmp_path)) as terminal:
+        terminal.until(terminal.ended, 60.0)
+        assert terminal.status == 1
+        assert is_restored(terminal)
+        after = terminal.raw.rpartition(b"\x1b[?1049l")[2].decode()
+    (kept,) = (tmp_path / ".local/state/slotdeck/crashes").iterdir()
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert "KeyError in tests/tui/scripted_panel.py line" in after
+    assert str(kept) in after.replace("\r\n", "")
+    assert "1 engine keeps running: chat" in after
+    assert "Traceback" not in after
+    assert "in handler" in kept.read_text()
+    for told in (after, kept.read_text()):
+        assert "sk-very-secret" not in told
