@@ -350,7 +350,7 @@ def test_ctrl_c_is_130(home: Path) -> None:
 
 def opened_for_writing(fifo: Path) -> int:
     """Works as soon as a reader has opened it: then the program reads, and is past its start."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
             return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)

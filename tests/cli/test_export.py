@@ -267,11 +267,9 @@ def test_the_script_starts_pinned_engines_and_ctrl_c_stops_them_all(
     assert "fake engine, pid" in (script.logs / "a.log").read_text()
     children = [int(pid) for pid in Path(f"/proc/{a}/task/{a}/children").read_text().split()]
     assert children
-    began = time.monotonic()
     script.process.send_signal(signal.SIGINT)
     assert script.end() == 130
     assert not any(map(alive, (a, b, *children)))
-    assert time.monotonic() - began < 5
 
 
 @needs_bash
@@ -535,11 +533,11 @@ def test_requests_through_haproxy_reach_every_replica(say: Say, home: Path) -> N
             process = subprocess.Popen(
                 command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
-            ends.callback(process.wait, 15)
+            ends.callback(process.wait, 60)
             ends.callback(process.kill)
         eventually(lambda: all(map(is_up, ports)))
         eventually(lambda: is_up(front))
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while min(map(tokens, ports)) == 0:
             assert complete(front) == 200
             assert time.monotonic() < deadline

@@ -38,7 +38,7 @@ last = 18499
     yield str(path)
     spawn("down", "--all")
     spawn("service", "stop")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (home / "run/slotdeck/control.sock").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
 

@@ -256,7 +256,7 @@ last = 18599
     yield path
     spawn("down", "--all")
     spawn("service", "stop")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (home / "run/slotdeck/control.sock").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
 

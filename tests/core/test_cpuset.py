@@ -48,10 +48,10 @@ def test_what_the_kernel_would_not_write_is_refused(text: str) -> None:
 
 
 def test_a_huge_range_is_refused_before_it_is_built() -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(ValueError, match="larger than any kernel"):
         CpuSet.parse("0-999999999999")
-    assert time.monotonic() - begun < 0.05
+    assert time.process_time() - begun < 1
 
 
 @given(st.text(alphabet="0123456789-, a٣", max_size=12))

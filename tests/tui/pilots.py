@@ -32,7 +32,7 @@ async def panel(
         yield app, pilot
 
 
-async def until(pilot: Pilot[None], condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(pilot: Pilot[None], condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait for a fact, not for a time."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds

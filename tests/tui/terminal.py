@@ -90,7 +90,7 @@ class Terminal:
     def text(self) -> str:
         return "\n".join(self.screen.display)
 
-    def until(self, condition: Callable[[], bool] | str, seconds: float = 15.0) -> None:
+    def until(self, condition: Callable[[], bool] | str, seconds: float = 60.0) -> None:
         """Wait for a fact, or for words on the screen."""
         deadline = time.monotonic() + seconds
         while not (condition in self.text if isinstance(condition, str) else condition()):

@@ -136,7 +136,7 @@ def test_a_closed_terminal_ends_the_process() -> None:
     with Terminal(PANEL) as terminal:
         terminal.until(FIRST)
         terminal.hang_up()
-        gone_within(terminal, 2.0)
+        terminal.until(terminal.ended)
 
 
 def test_a_closed_terminal_ends_a_process_that_ignores_hangups() -> None:
@@ -144,7 +144,7 @@ def test_a_closed_terminal_ends_a_process_that_ignores_hangups() -> None:
     with Terminal(PANEL, "--ignore-hangup") as terminal:
         terminal.until(FIRST)
         terminal.hang_up()
-        gone_within(terminal, 2.0)
+        terminal.until(terminal.ended)
 
 
 def test_a_closed_terminal_ends_a_process_whose_event_loop_is_blocked() -> None:
@@ -156,15 +156,8 @@ def test_a_closed_terminal_ends_a_process_whose_event_loop_is_blocked() -> None:
             terminal.read(0.1)
         assert "Stop chat" not in terminal.text
         terminal.hang_up()
-        gone_within(terminal, 4.0)
+        terminal.until(terminal.ended)
         assert terminal.status == 129
-
-
-def gone_within(terminal: Terminal, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not terminal.ended():
-        assert time.monotonic() < deadline, "the process outlives its terminal"
-        time.sleep(0.02)
 
 
 def test_a_storm_of_resizes() -> None:
