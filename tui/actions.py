@@ -132,6 +132,18 @@ def _not_try(view: View) -> str | None:
     return None
 
 
+def _not_repair(view: View) -> str | None:
+    reason = _changing(view) or _on_instance(view)
+    if reason or view.instance is None:
+        return reason
+    each = view.instance
+    if each.state is not State.READY:
+        return f"{each.name} is {each.state}; only what is ready is compared with what was asked"
+    if each.verified is None:
+        return f"{each.name} was not compared with what was asked yet"
+    return f"{each.name} is as it was asked for" if each.verified else None
+
+
 def _not_load(view: View) -> str | None:
     reason = _changing(view)
     if reason or (view.snapshot and view.snapshot.load):
@@ -177,11 +189,11 @@ ACTIONS = (
     Action("layouts", "o", "Layouts", "Layout files against what runs; apply one", always),
     Action("events", "e", "Events", "What happened, newest first; errors stay there", always),
     Action(
-        "restart",
-        "r",
-        "Restart",
-        "Stop the selected instance and start it where it is",
-        _not_for("restart", "{}; s starts it"),
+        "repair",
+        "p",
+        "Repair",
+        "Show what differs from what was asked; put threads and pages back",
+        _not_repair,
     ),
     Action("mouse", "M", "Mouse", "Give the mouse to the terminal for its own selection", always),
     Action("redo", "U,ctrl+r", "Redo", "Do again what was undone", _not_redo),
@@ -204,6 +216,14 @@ ACTIONS = (
     Action("help", "question_mark", "Help", "All keys, marks and colours", always),
     Action("quit", "q", "Quit", "Close the panel; engines keep running", always),
     Action("save", "w", "Save", "Write what runs into a layout file", _not_save),
+    Action(
+        "restart",
+        "R",
+        "Restart",
+        "Stop the selected instance and start it where it is",
+        _not_for("restart", "{}; s starts it"),
+        apart=True,
+    ),
     Action(
         "stop",
         "x",

@@ -21,6 +21,7 @@ from textual.worker import Worker, WorkerState
 from engine.control import ApplyLayout, Control
 from engine.core.status import Happening, Snapshot
 from engine.core.topology import Machine
+from tui.actions import BY_ID
 from tui.ascii_filter import AsciiFilter
 from tui.backpressure import terminal_is_behind
 from tui.desk import Desk
@@ -38,6 +39,7 @@ from tui.own_fault import KeepsFault
 from tui.present.commands import commands
 from tui.present.glyphs import ASCII, UNICODE
 from tui.present.happenings import Event, fresh
+from tui.present.keys import keys_of, shown
 from tui.present.text import clean
 from tui.screens.board import BoardScreen
 from tui.screens.page import Page
@@ -367,6 +369,12 @@ class SlotdeckApp(KeepsFault):
             self._faults.add(words)
             title = f"A fault in the panel ({event.worker.group})"
             self.notify(clean(words), title=title, severity="error", timeout=20, markup=False)
+
+    def key_r(self) -> None:
+        """Only where `r` is nobody's key: there a hand that has learnt it looks for Restart."""
+        if not self.screen.is_modal:
+            key = shown(keys_of("restart", BY_ID["restart"].key, self.view.keys)[0])
+            self.notify(f"It is {key}, apart from the harmless keys", title="Restart")
 
     # The palette
 

@@ -7,7 +7,7 @@ from tui.actions import ACTIONS, BY_ID, Action, always
 FILTER = Action("filter", "slash", "Filter", "Show lines with these words; !word: without", always)
 COPY = Action("copy", "y", "Copy", "Copy what is shown to your clipboard (OSC 52)", always)
 BACK = Action("back", "escape", "Back", "Drop the filter or the marks, then close this", always)
-RUN = ("start", "restart", "stop", "forget")
+RUN = ("start", "repair", "restart", "stop", "forget")
 EVERYWHERE = ("mouse", "help", "quit")
 
 

@@ -134,6 +134,8 @@ async def test_actions_are_for_all_that_are_marked() -> None:
         await pilot.press("asterisk")
         await until(pilot, lambda: not app.view.marked)
         await pilot.press("r")
+        await until(pilot, lambda: any("Restart: It is R" in each for each in toasts(app)))
+        await pilot.press("R")
         await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
         assert "Restart i2" in text(app)
         assert control.offered == [

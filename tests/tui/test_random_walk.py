@@ -22,7 +22,7 @@ from tui.widgets.machine_map import MachineMap
 
 KEYS = (
     *("up", "down", "left", "right", "tab", "enter", "escape", "space"),
-    *("m", "c", "n", "u", "U", "s", "x", "r", "plus", "minus"),
+    *("m", "c", "n", "u", "U", "s", "x", "R", "p", "plus", "minus"),
     *("right_square_bracket", "left_square_bracket"),
 )
 STEPS = st.lists(

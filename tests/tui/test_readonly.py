@@ -29,7 +29,7 @@ async def test_every_key_that_changes_says_why_not() -> None:
         assert "read-only" in text(app)
         changing = [one for one in ACTIONS if "--readonly" in (one.why_not(app.view) or "")]
         assert {one.id for one in changing} == {
-            *("start", "restart", "stop", "forget", "load", "save"),
+            *("start", "repair", "restart", "stop", "forget", "load", "save"),
             *("move", "resize", "new", "undo", "redo"),
         }
         for one in changing:

@@ -39,7 +39,7 @@ def test_a_file_with_all_of_it(tmp_path: Path) -> None:
         ("[panel]\nascii = 1", 2, "ascii must be true or false"),
         ("[pannel]\nascii = true", 1, "Did you mean 'panel'"),
         ('[keys]\nstpo = "z"', 2, "Did you mean 'stop'"),
-        ('[keys]\nstop = "r"', 2, "r would be the key of stop, and it is that of restart"),
+        ('[keys]\nstop = "R"', 2, "R would be the key of stop, and it is that of restart"),
         (
             '[keys]\nstop = "z"\nmove = "z"',
             3,
@@ -63,8 +63,8 @@ def test_mistakes_have_their_line_and_a_cure(text: str, line: int, words: str) -
 
 
 def test_keys_may_change_places() -> None:
-    settings = parse_settings('[keys]\nstop = "r"\nrestart = "x"', name="c")
-    assert settings.keymap == {"stop": "r", "restart": "x"}
+    settings = parse_settings('[keys]\nstop = "R"\nrestart = "x"', name="c")
+    assert settings.keymap == {"stop": "R", "restart": "x"}
 
 
 def test_every_usual_key_can_be_written_and_none_is_twice_on_a_screen() -> None:

@@ -117,11 +117,11 @@ def test_a_storm_of_resizes_on_a_page() -> None:
 
 def test_a_mistake_in_the_settings_opens_nothing(tmp_path: Path) -> None:
     (tmp_path / "slotdeck").mkdir()
-    (tmp_path / "slotdeck/config.toml").write_text('[keys]\n\nstop = "r"\n')
+    (tmp_path / "slotdeck/config.toml").write_text('[keys]\n\nstop = "R"\n')
     with Terminal("-m", "tui", XDG_CONFIG_HOME=str(tmp_path), size=(200, 24)) as terminal:
         terminal.until(terminal.ended, PATIENTLY)
         assert terminal.status == 2
-        assert b"config.toml, line 3 has a mistake: r would be the key of stop" in terminal.raw
+        assert b"config.toml, line 3 has a mistake: R would be the key of stop" in terminal.raw
         assert b"\x1b[?1049h" not in terminal.raw
 
 

@@ -8,6 +8,8 @@ from tui.present.ink import Line, Span
 from tui.present.keys import keys_of, shown
 from tui.view import View
 
+ROOM_FOR_ALL = 100
+"""Narrower, of the destructive keys only those stand there that are wanted most."""
 ALWAYS = ("help", "quit")
 """However narrow it is: whoever knows these finds all the others."""
 
@@ -37,7 +39,7 @@ def footer_line(
         for key, words in hints:
             spans += [Span(key, "key"), Span(f" {words}   ", "muted")]
         return tuple(spans), ()
-    apart = [each for each in actions if each.apart and _is_shown_apart(each, view)]
+    apart = [each for each in actions if each.apart and _is_shown_apart(each, view, width)]
     right_width = sum(_width(each, view) for each in apart)
     room = width - right_width - bool(apart)  # at least one cell keeps them apart
     shown_left = _fitting([each for each in actions if not each.apart], view, room)
@@ -78,12 +80,24 @@ def _fitting(actions: Sequence[Action], view: View, room: int) -> list[Action]:
     return kept
 
 
-def _is_shown_apart(action: Action, view: View) -> bool:
-    return action.id != "forget" or action.why_not(view) is None
+def _is_shown_apart(action: Action, view: View, width: int) -> bool:
+    match action.id:
+        case "forget":
+            return action.why_not(view) is None
+        case "restart":
+            return width >= ROOM_FOR_ALL
+        case _:
+            return True
 
 
 def _is_urgent(action: Action, view: View) -> bool:
-    return action.id == "mouse" and not view.mouse
+    match action.id:
+        case "mouse":
+            return not view.mouse
+        case "repair":
+            return action.why_not(view) is None
+        case _:
+            return False
 
 
 def _key(action: Action, view: View) -> str:
@@ -91,7 +105,7 @@ def _key(action: Action, view: View) -> str:
 
 
 def _label(action: Action, view: View) -> str:
-    if _is_urgent(action, view):
+    if action.id == "mouse" and not view.mouse:
         return "mouse is the terminal's"
     return action.label
 

@@ -357,6 +357,14 @@ class BoardScreen(Screen[None]):
                 TryScreen(self._control(), self.view.selected, self._palette, self._glyphs)
             )
 
+    def do_repair(self) -> None:
+        from tui.screens.repair import RepairScreen
+
+        if self.view.instance:
+            self.app.push_screen(
+                RepairScreen(self._control(), self.view.instance, self._palette, self._glyphs)
+            )
+
     def do_save(self) -> None:
         self.app.run_worker(self._save(), group="layout", exclusive=True, exit_on_error=False)
 

@@ -214,6 +214,11 @@ class InstanceScreen(Page):
             self.found = error
         self.draw()
 
+    def on_screen_resume(self) -> None:
+        super().on_screen_resume()
+        if self.query_one(Tabs).chosen == "checks":
+            self._ask(self._ask_checks())  # a repair may have lain upon this
+
     # Actions
 
     def action_tab(self, by: int) -> None:
