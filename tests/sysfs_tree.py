@@ -1,12 +1,16 @@
 """Trees of /sys and /proc written for a test: a whole machine, or PCI functions one by one."""
 
 import os
+import re
+import shutil
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from engine.core.cpuset import CpuSet
 from engine.core.topology import Gpu, Machine
 from engine.host.root import HostRoot
+from tests.shared import unpack
 
 MEMORY = 0x200
 PREFETCH_64 = 0x14220C
@@ -156,3 +160,18 @@ def _write_gpu(tree: SysfsTree, gpu: Gpu) -> None:
         bars=[(gpu.bar_address or 0, gpu.bar_bytes or 0, PREFETCH_64)],
         drm=[name for name in (gpu.drm_card, gpu.drm_render) if name],
     )
+
+
+def recorded_card(archive: Path, tree: SysfsTree) -> None:
+    """A `cardN` folder copied from a live machine, put back where its uevent says."""
+    with tarfile.open(archive) as packed:
+        unpack(packed, tree.path / "packed")
+    (card,) = [path for path in (tree.path / "packed").rglob("card?") if path.is_dir()]
+    uevent = (card / "device/uevent").read_text()
+    told = re.search(r"^PCI_SLOT_NAME=(.*)$", uevent, re.MULTILINE)
+    assert told is not None
+    address = told.group(1)
+    folder = f"sys/devices/pci{address[:7]}/{address}"
+    shutil.copytree(card / "device", tree.path / folder)
+    shutil.copytree(card, tree.path / folder / "drm" / card.name)
+    tree.link(f"sys/bus/pci/devices/{address}", folder)

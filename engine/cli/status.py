@@ -11,7 +11,7 @@ from engine.cli.text import DASH, folded, note, number, percent, print_json, siz
 from engine.client import connect
 from engine.core.codec import to_builtins
 from engine.core.errors import ServiceUnreachable
-from engine.core.status import InstanceStatus, Snapshot
+from engine.core.status import GpuStatus, InstanceStatus, Snapshot
 
 _COLUMNS: tuple[tuple[str, str, Callable[[InstanceStatus], str]], ...] = (
     ("NAME", "", lambda one: one.name),
@@ -106,7 +106,25 @@ def status_text(snapshot: Snapshot, width: int | None = None) -> str:
     for one in snapshot.instances:
         if one.state != "ready" or one.verified is False:
             lines += folded(f"{one.name}: {one.why}", columns, indent="  ")
+    for gpu in snapshot.gpus:
+        lines += folded(_gpu_text(gpu), columns, indent="  ")
+        for what, why in (gpu.unknown | gpu.notes).items():
+            lines += folded(f"  {what}: {why}", columns, indent="    ")
     return "\n".join(lines)
+
+
+def _gpu_text(gpu: GpuStatus) -> str:
+    """`GPU 0: 34 % busy, 4.1 GiB of 12.0 GiB, 41 W, 56 °C, 2400 MHz`."""
+    parts = [
+        f"{percent(gpu.busy)} busy",
+        f"{size(gpu.memory_used_bytes)} of {size(gpu.memory_total_bytes)}",
+        f"{number(gpu.power_w, 0)} W",
+        f"{number(gpu.temperature_c, 0)} °C",
+        f"{number(gpu.frequency_mhz, 0)} MHz",
+    ]
+    if gpu.throttle:
+        parts.append(f"held down by {' and '.join(gpu.throttle)}")
+    return f"GPU {gpu.index}: {', '.join(parts)}"
 
 
 def _table(snapshot: Snapshot, left_out: set[str]) -> str:

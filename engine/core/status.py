@@ -55,6 +55,21 @@ class Requests:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuUse:
+    """What an instance's processes take of one GPU; None is "not known"."""
+
+    index: int
+    memory_bytes: int | None = None
+    """On the card."""
+    busy: float | None = None
+    """Share of time, 0 to 1, of the busiest class of engines since the last sample."""
+    engines: dict[str, float] = field(default_factory=dict)
+    """Class -> share that it kept busy."""
+    why: str = ""
+    """Why a value above is None."""
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceStatus:
     """One instance: what was asked, what it is, what it does. None is "not known"."""
 
@@ -84,6 +99,8 @@ class InstanceStatus:
     cpu_cores_used: float | None = None
     """CPU time per second of its whole process tree, in cores."""
     rss_bytes: int | None = None
+    gpu_use: tuple[GpuUse, ...] = ()
+    """Of each GPU that it holds or has open."""
     pages_local: float | None = None
     """Share of sampled resident pages that lie on the bound NUMA nodes, 0 to 1."""
     verified: bool | None = None
@@ -109,14 +126,26 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True)
 class GpuStatus:
-    """A GPU now; None is "not known"."""
+    """A GPU now; None is "not known", and `unknown` says why."""
 
     index: int
     busy: float | None = None
+    """Share of time, 0 to 1, that its busiest class of engines worked since the last sample."""
     memory_used_bytes: int | None = None
     power_w: float | None = None
+    """Mean since the last sample."""
     temperature_c: float | None = None
     frequency_mhz: float | None = None
+    """Of its compute engines now; 0 while they sleep."""
+    memory_total_bytes: int | None = None
+    engines: dict[str, float] = field(default_factory=dict)
+    """Class (render, compute, copy, video, video-enhance) -> its busy share."""
+    throttle: tuple[str, ...] | None = None
+    """What holds its clock down (pl1, thermal…); empty where nothing does."""
+    unknown: dict[str, str] = field(default_factory=dict)
+    """Why a value above is None: its key -> the reason in words."""
+    notes: dict[str, str] = field(default_factory=dict)
+    """What a value above leaves out: its key -> in words."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,15 @@ from dataclasses import dataclass, field, replace
 from engine.core.cpuset import CpuSet
 from engine.core.errors import ControlError
 from engine.core.metrics import MetricNames, Scrape, first_of, parse_metrics, quantile, rate
-from engine.core.status import Latency, NodeStatus, Requests, TokenRates
+from engine.core.status import GpuStatus, GpuUse, Latency, NodeStatus, Requests, TokenRates
+from engine.core.topology import Gpu
 from engine.drivers.openai_api import get
 from engine.host.cpu_times import Times, busy_shares, read_cpu_times
 from engine.host.nodes import meminfo, numastat
 from engine.host.numa import resident_nodes
 from engine.host.process import family, read_all, read_stat
 from engine.host.root import HostRoot
+from engine.service.gpu_sampler import GpuSample, GpuSampler
 
 LATENCY_WINDOW_S = 30.0
 FAMILY_EVERY_S = 10.0
@@ -60,6 +62,7 @@ class Figures:
     kv_cache_used: float | None = None
     cpu_cores_used: float | None = None
     rss_bytes: int | None = None
+    gpu_use: tuple[GpuUse, ...] = ()
     pages_local: float | None = None
     silent_s: float = 0.0
     """Seconds since /metrics was asked without an answer; 0 when it answers."""
@@ -100,6 +103,7 @@ class Sample:
     pus_busy: tuple[float | None, ...]
     nodes: tuple[NodeStatus, ...]
     figures: dict[str, Figures]
+    gpus: tuple[GpuStatus, ...] = ()
 
 
 class Sampler:
@@ -114,6 +118,7 @@ class Sampler:
         self._cpu_times: Times = {}
         self._numastat: dict[int, dict[str, int]] = {}
         self._histories: dict[str, _History] = {}
+        self._gpus = GpuSampler(root)
         self._watched = True
 
     async def sample(
@@ -121,6 +126,7 @@ class Sampler:
         now: float,
         subjects: Sequence[Subject],
         nodes: Sequence[int],
+        gpus: Sequence[Gpu] = (),
         *,
         watched: bool = True,
     ) -> Sample:
@@ -135,12 +141,15 @@ class Sampler:
         for subject in subjects:
             self._histories.setdefault(subject.name, _History(subject.mark))
         await self._ask(now, [subject for subject in subjects if subject.ready])
-        host = await asyncio.to_thread(self._read_host, now, subjects, nodes)
+        host = await asyncio.to_thread(self._read_host, now, subjects, nodes, gpus)
         figures = {
-            subject.name: self._figures(now, subject, *host.processes[subject.name])
+            subject.name: replace(
+                self._figures(now, subject, *host.processes[subject.name]),
+                gpu_use=host.gpus.uses.get(subject.name, ()),
+            )
             for subject in subjects
         }
-        return Sample(host.pus_busy, host.nodes, figures)
+        return Sample(host.pus_busy, host.nodes, figures, host.gpus.gpus)
 
     async def close(self) -> None:
         """Ask nobody any more."""
@@ -182,7 +191,7 @@ class Sampler:
         history.scrape_why = ""
 
     def _read_host(
-        self, now: float, subjects: Sequence[Subject], nodes: Sequence[int]
+        self, now: float, subjects: Sequence[Subject], nodes: Sequence[int], gpus: Sequence[Gpu]
     ) -> "_HostReading":
         times = read_cpu_times(self._root)
         shares = busy_shares(self._cpu_times, times) if self._cpu_times else {}
@@ -195,10 +204,12 @@ class Sampler:
                 members = family(processes, [subject.pid])
                 history.members = {pid: processes[pid].started_ticks for pid in members}
                 history.members_at, history.was_ready = now, subject.ready
+        living = {one.name: self._histories[one.name].members for one in subjects}
         return _HostReading(
             pus_busy=tuple(shares.get(pu) for pu in sorted(times)),
             nodes=tuple(self._node(node) for node in nodes),
             processes={subject.name: self._processes(now, subject) for subject in subjects},
+            gpus=self._gpus.sample(now, gpus, living, watched=self._watched),
         )
 
     def _node(self, node: int) -> NodeStatus:
@@ -325,6 +336,7 @@ class _HostReading:
     pus_busy: tuple[float | None, ...]
     nodes: tuple[NodeStatus, ...]
     processes: dict[str, tuple[float | None, int | None]]
+    gpus: GpuSample
 
 
 def _share(

@@ -160,10 +160,15 @@ class Service:
             nodes = [node.os_index for node in self._machine.numa_nodes]
             try:
                 self._sample = await self._sampler.sample(
-                    started, subjects(self._supervisor), nodes, watched=self._watchers > 0
+                    started,
+                    subjects(self._supervisor),
+                    nodes,
+                    self._machine.gpus,
+                    watched=self._watchers > 0,
                 )
             except Exception as error:  # noqa: BLE001 - a sensor's oddity must not end the service
                 self._supervisor.tell(f"sampling failed: {error!r}", "error")
+            self._tell_silences()
             await self._look_for_strangers(started)
             await self._publish()
             due = started + (WATCHED_EVERY_S if self._watchers else UNWATCHED_EVERY_S)
@@ -176,6 +181,12 @@ class Service:
                     await self._publish()
                 if self._watchers:
                     due = min(due, started + WATCHED_EVERY_S)
+
+    def _tell_silences(self) -> None:
+        for name, managed in list(self._supervisor.managed.items()):
+            figures = self._sample.figures.get(name)
+            if figures is not None and figures.mark == managed.mark and figures.silent_s:
+                self._supervisor.feed(managed, Silent(figures.silent_s))
 
     async def _look_for_strangers(self, now: float) -> None:
         if not self._watchers or now - self._strangers_at < STRANGERS_EVERY_S:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from engine import __version__
 from engine.core.cpuset import NodeSet
 from engine.core.history import History
-from engine.core.status import InstanceStatus, LoadStatus, Snapshot, State
+from engine.core.status import GpuUse, InstanceStatus, LoadStatus, Snapshot, State
 from engine.core.strangers import Stranger
 from engine.drivers.registry import driver_of
 from engine.service.arranging import Stand
@@ -54,6 +54,7 @@ def snapshot(
             for managed in supervisor.managed.values()
         ),
         numa_nodes=sample.nodes,
+        gpus=sample.gpus,
         pus_busy=sample.pus_busy,
         load=load,
         happenings=tuple(supervisor.happenings),
@@ -98,8 +99,17 @@ def _status(managed: Managed, figures: Figures | None, now: float) -> InstanceSt
         kv_cache_used=figures.kv_cache_used,
         cpu_cores_used=figures.cpu_cores_used,
         rss_bytes=figures.rss_bytes,
+        gpu_use=_gpu_use(at.placement.gpus, figures, running=running),
         pages_local=figures.pages_local,
         verified=managed.verified if running else None,
         unknown=figures.unknown,
         since_s=max(0.0, now - life.since),
     )
+
+
+def _gpu_use(placed: tuple[int, ...], figures: Figures, *, running: bool) -> tuple[GpuUse, ...]:
+    """What it has open, and those that it was given and has not."""
+    used = {one.index: one for one in figures.gpu_use} if running else {}
+    why = "none of its processes has it open" if running else "it has no process"
+    missing = {gpu: GpuUse(gpu, why=why) for gpu in placed if gpu not in used}
+    return tuple(one for _, one in sorted({**used, **missing}.items()))

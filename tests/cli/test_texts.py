@@ -1,6 +1,7 @@
 """Tables and folded lines: what they look like at 80 columns and wide."""
 
 import shlex
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from engine.cli.status import status_json, status_text
 from engine.cli.text import folded, number, percent, shell_lines, size, table
 from engine.core.status import (
+    GpuStatus,
     InstanceStatus,
     Latency,
     MemoryBinding,
@@ -70,6 +72,17 @@ def test_the_status_table_at_80_columns_and_wide() -> None:
     assert narrow[0].split() == ["NAME", "STATE", "PU", "OUT", "TTFT", "ITL", "CPU", "PAGES"]
 
 
+def test_gpus_have_a_line_each_with_a_dash_and_the_reason_for_what_is_unknown() -> None:
+    known = GpuStatus(0, 0.34, 4 << 30, 41.4, 56.0, 2400.0, 12 << 30, throttle=("pl1",))
+    unknown = GpuStatus(1, memory_total_bytes=12 << 30, unknown={"busy": "no process has it open"})
+    shown = replace(snapshot(instance("a")), gpus=(known, unknown))
+    assert status_text(shown, 120).splitlines()[-3:] == [
+        "GPU 0: 34 % busy, 4.0 GiB of 12.0 GiB, 41 W, 56 °C, 2400 MHz, held down by pl1",
+        "GPU 1: – busy, – of 12.0 GiB, – W, – °C, – MHz",
+        "  busy: no process has it open",
+    ]
+
+
 def test_the_reason_of_what_is_not_well_stands_below() -> None:
     text = status_text(snapshot(instance("a", State.BACKOFF, "boom; restart in 1 s")), 80)
     assert text.splitlines()[-1] == "a: boom; restart in 1 s"
@@ -86,8 +99,8 @@ def test_status_json_has_the_keys_of_the_contract() -> None:
     }
     (one,) = status["instances"]
     assert contract <= set(one)
-    # Beyond the contract: which GPUs, and why a figure is null.
-    assert set(one) - contract == {"gpus", "unknown"}
+    # Beyond the contract: which GPUs, what it takes of them, and why a figure is null.
+    assert set(one) - contract == {"gpus", "gpu_use", "unknown"}
     assert (set(one["tokens_per_s"]), set(one["ttft_ms"])) == (
         {"prompt", "output"},
         {"p50", "p95"},

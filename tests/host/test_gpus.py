@@ -1,6 +1,5 @@
 """GPUs from PCI and drm sysfs: hand-written trees, broken ones, and recorded cards."""
 
-import re
 import shutil
 import tarfile
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from engine.host.gpus import read_gpus
 from engine.host.nodes import read_nodes
 from engine.host.root import HostRoot
 from tests.shared import needs, unpack
-from tests.sysfs_tree import MEMORY, PREFETCH_64, UNSET, SysfsTree
+from tests.sysfs_tree import MEMORY, PREFETCH_64, UNSET, SysfsTree, recorded_card
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -454,21 +453,6 @@ def test_each_file_broken_in_turn_never_crashes_or_invents(
 
 
 # Recorded machines, where they are at hand.
-
-
-def recorded_card(archive: Path, tree: SysfsTree) -> None:
-    """A `cardN` folder copied from a live machine, put back where its uevent says."""
-    with tarfile.open(archive) as packed:
-        unpack(packed, tree.path / "packed")
-    (card,) = [path for path in (tree.path / "packed").rglob("card?") if path.is_dir()]
-    uevent = (card / "device/uevent").read_text()
-    told = re.search(r"^PCI_SLOT_NAME=(.*)$", uevent, re.MULTILINE)
-    assert told is not None
-    address = told.group(1)
-    folder = f"sys/devices/pci{address[:7]}/{address}"
-    shutil.copytree(card / "device", tree.path / folder)
-    shutil.copytree(card, tree.path / folder / "drm" / card.name)
-    tree.link(f"sys/bus/pci/devices/{address}", folder)
 
 
 @pytest.mark.parametrize(

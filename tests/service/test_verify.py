@@ -139,9 +139,9 @@ def test_a_gpu_that_nobody_opened_and_one_that_was_not_asked(tmp_path: Path) -> 
     wanted = "asked GPU 0 (/dev/dri/renderD128)"
     assert told(root, (0,)) == [
         f"none of its processes has opened GPU 0, {wanted}",
-        f"it holds 8,192 MiB of GPU 1, {wanted}",
+        f"it holds 7,168 MiB of GPU 1, {wanted}",
     ]
-    assert told(root, ()) == ["it holds 8,192 MiB of GPU 1, asked no GPU"]
+    assert told(root, ()) == ["it holds 7,168 MiB of GPU 1, asked no GPU"]
 
 
 def test_the_summary_names_the_first_and_counts_the_rest() -> None:
