@@ -68,6 +68,7 @@ class Wish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     trust_remote_code: bool | msgspec.UnsetType = msgspec.UNSET
     ready_timeout_s: Annotated[float, Meta(gt=0, le=1e6)] | msgspec.UnsetType = msgspec.UNSET
     stop_grace_s: Seconds | msgspec.UnsetType = msgspec.UNSET
+    answer_timeout_s: Seconds | msgspec.UnsetType = msgspec.UNSET
 
 
 class InstanceWish(Wish, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -145,6 +146,8 @@ class Instance(Struct, frozen=True, kw_only=True):
     trust_remote_code: bool = False
     ready_timeout_s: float | None = None
     stop_grace_s: float | None = None
+    answer_timeout_s: float = 0.0
+    """Restarted as after a crash when ready but without an answer for longer; 0: never."""
 
     @property
     def limits(self) -> Limits:

@@ -12,6 +12,8 @@ class Policy:
     restart: str = "on-failure"
     """never, on-failure or always."""
     ready_timeout_s: float = 120.0
+    answer_timeout_s: float = 0.0
+    """Ready, but without an answer for longer: restarted as after a crash. 0: never."""
     stop_grace_s: float = 10.0
     backoff_first_s: float = 1.0
     """Doubled after each failure in a row."""
@@ -38,6 +40,8 @@ class Life:
     """While stopping: start once it has stopped (a move, or start asked meanwhile)."""
     fails_as: str = ""
     """While stopping because something went wrong: the reason to end as failed with."""
+    try_again: bool = False
+    """While stopping because something went wrong: restart after a pause, as after a crash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,13 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class Silent:
+    """It runs, but what it was asked stays unanswered."""
+
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Exited:
     """Its main process ended; `code` is None when nobody saw the exit code."""
 
@@ -83,7 +94,7 @@ class Tick:
     """Time passed."""
 
 
-Event = StartAsked | StopAsked | SpawnFailed | Answered | Exited | Tick
+Event = StartAsked | StopAsked | SpawnFailed | Answered | Silent | Exited | Tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +139,11 @@ def step(now: float, life: Life, event: Event, policy: Policy) -> tuple[Life, tu
                 killed_at=None,
                 start_again=again,
                 fails_as="",
+                try_again=False,
             )
             return stopping, (Terminate(),)
         case State.STOPPING, StopAsked(then_start=again):
-            return replace(life, start_again=again), ()
+            return replace(life, start_again=again, try_again=False), ()
         case State.BACKOFF, StopAsked(then_start=again):
             if again:
                 return _start(now, replace(life, failures=0), "starting"), (Spawn(),)
@@ -150,10 +162,12 @@ def step(now: float, life: Life, event: Event, policy: Policy) -> tuple[Life, tu
             return replace(life, state=State.READY, since=now, why="generated a token"), ()
         case State.STARTING, Tick() if now - life.since > policy.ready_timeout_s:
             why = f"not ready within {policy.ready_timeout_s:g} s"
-            stopping = replace(
-                life, state=State.STOPPING, since=now, why=why, fails_as=why, killed_at=None
-            )
-            return stopping, (Terminate(),)
+            return _give_up(now, life, why), (Terminate(),)
+        case State.READY, Silent(for_s=for_s) if _is_too_silent(for_s, policy):
+            # What was ready before the silence counts towards being stable, as in a crash.
+            failures = 0 if now - for_s - life.since > policy.stable_after_s else life.failures
+            silent = replace(life, failures=failures, try_again=True)
+            return _give_up(now, silent, f"not answering for {for_s:.0f} s"), (Terminate(),)
         case State.READY, Tick() if life.failures and now - life.since > policy.stable_after_s:
             return replace(life, failures=0), ()
         case State.STOPPING, Tick():
@@ -171,6 +185,9 @@ def step(now: float, life: Life, event: Event, policy: Policy) -> tuple[Life, tu
             if life.start_again:
                 wanted = replace(life, failures=0)  # somebody wants it: count from there
                 return _start(now, wanted, "starting again"), (Sweep(), Spawn())
+            if life.try_again:
+                waiting, _ = _again(now, life, life.fails_as, "", policy)
+                return waiting, (Sweep(),)
             if life.fails_as:
                 ended, _ = _rest(now, life, State.FAILED, life.fails_as)
                 return ended, (Sweep(),)
@@ -192,12 +209,29 @@ def _start(now: float, life: Life, why: str) -> Life:
         killed_at=None,
         start_again=False,
         fails_as="",
+        try_again=False,
     )
+
+
+def _is_too_silent(for_s: float, policy: Policy) -> bool:
+    return policy.restart != "never" and 0 < policy.answer_timeout_s < for_s
+
+
+def _give_up(now: float, life: Life, why: str) -> Life:
+    """It is stopped because of that, not because somebody asked."""
+    return replace(life, state=State.STOPPING, since=now, why=why, fails_as=why, killed_at=None)
 
 
 def _rest(now: float, life: Life, state: State, why: str) -> tuple[Life, tuple[Effect, ...]]:
     resting = replace(
-        life, state=state, since=now, why=why, killed_at=None, start_again=False, fails_as=""
+        life,
+        state=state,
+        since=now,
+        why=why,
+        killed_at=None,
+        start_again=False,
+        fails_as="",
+        try_again=False,
     )
     return resting, ()
 
@@ -237,6 +271,9 @@ def _again(
         why=f"{why}; restart in {pause:g} s{do}",
         failures=failures,
         retry_at=now + pause,
+        killed_at=None,
+        fails_as="",
+        try_again=False,
     )
     return waiting, ()
 

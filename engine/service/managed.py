@@ -109,6 +109,7 @@ class Managed:
         return replace(
             self.patience,
             restart=self.wish.restart,
+            answer_timeout_s=self.wish.answer_timeout_s,
             ready_timeout_s=self.wish.ready_timeout_s or driver.ready_timeout_s,
             stop_grace_s=driver_of(running.engine).stop_grace_s if grace_s is None else grace_s,
         )

@@ -15,7 +15,7 @@ import msgspec
 from engine import __version__
 from engine.control import AnswerEnd, AnswerPiece, ApplyLayout, Change
 from engine.core.errors import ControlError
-from engine.core.lifecycle import Policy
+from engine.core.lifecycle import Policy, Silent
 from engine.core.status import MOST_STRANGERS, InstanceStatus, Snapshot
 from engine.core.strangers import Stranger
 from engine.core.topology import Machine

@@ -350,7 +350,7 @@ WRONG = {
 RIGHT = {
     "text": ("model", "host", "python"),
     "true or false": ("smt", "allow_degraded", "trust_remote_code", "core_dumps"),
-    "a number": ("ready_timeout_s", "stop_grace_s", "cpu_limit"),
+    "a number": ("ready_timeout_s", "stop_grace_s", "answer_timeout_s", "cpu_limit"),
     "a whole number": ("packages", "numa_nodes"),
     "a negative number": ("packages", "numa_nodes", "oom_score_adj"),
 }
@@ -446,6 +446,7 @@ def instances(draw: st.DrawFn, name: str) -> Instance:
         trust_remote_code=draw(st.booleans()),
         ready_timeout_s=draw(st.none() | st.floats(0, 1e6, exclude_min=True)),
         stop_grace_s=draw(st.none() | st.floats(0, 1e6)),
+        answer_timeout_s=draw(st.floats(0, 1e6)),
     )
 
 

@@ -15,6 +15,7 @@ from engine.core.lifecycle import (
     Kill,
     Life,
     Policy,
+    Silent,
     Spawn,
     SpawnFailed,
     StartAsked,
@@ -27,7 +28,13 @@ from engine.core.lifecycle import (
 )
 from engine.core.status import State
 
-PATIENCE = Policy(ready_timeout_s=120, stop_grace_s=10, max_failures=2, stable_after_s=60)
+PATIENCE = Policy(
+    ready_timeout_s=120,
+    answer_timeout_s=30,
+    stop_grace_s=10,
+    max_failures=2,
+    stable_after_s=60,
+)
 
 Line = tuple[float, Event, State, tuple[Effect, ...]]
 
@@ -279,6 +286,61 @@ STORIES = [
         replace(PATIENCE, restart="never"),
     ),
     Story(
+        "hangs, is ended, waits, and starts again",
+        (
+            START,
+            READY,
+            (40, Silent(30), S.READY, ()),
+            (41, Silent(31), S.STOPPING, (Terminate(),)),
+            (42, Silent(32), S.STOPPING, ()),
+            (52, Tick(), S.STOPPING, (Kill(),)),
+            (53, Exited(-9), S.BACKOFF, (Sweep(),)),
+            (54, Tick(), S.STARTING, (Spawn(),)),
+        ),
+        "restart 1",
+    ),
+    Story(
+        "hangs, and a stop meanwhile means no restart",
+        (
+            START,
+            READY,
+            (41, Silent(31), S.STOPPING, (Terminate(),)),
+            (42, StopAsked(), S.STOPPING, ()),
+            (43, Exited(0), S.FAILED, (Sweep(),)),
+        ),
+        "not answering for 31 s",
+    ),
+    Story(
+        "hangs and is left alone where nobody wants restarts",
+        (START, READY, (400, Silent(390), S.READY, ())),
+        "generated a token",
+        replace(PATIENCE, restart="never"),
+    ),
+    Story(
+        "hangs and is left alone where no time was given",
+        (START, READY, (400, Silent(390), S.READY, ())),
+        "generated a token",
+        replace(PATIENCE, answer_timeout_s=0),
+    ),
+    Story(
+        "hangs again and again, and is given up",
+        (
+            START,
+            READY,
+            (41, Silent(31), S.STOPPING, (Terminate(),)),
+            (42, Exited(0), S.BACKOFF, (Sweep(),)),
+            (43, Tick(), S.STARTING, (Spawn(),)),
+            (44, Answered(), S.READY, ()),
+            (90, Silent(31), S.STOPPING, (Terminate(),)),
+            (91, Exited(0), S.BACKOFF, (Sweep(),)),
+            (93, Tick(), S.STARTING, (Spawn(),)),
+            (94, Answered(), S.READY, ()),
+            (130, Silent(31), S.STOPPING, (Terminate(),)),
+            (131, Exited(0), S.FAILED, (Sweep(),)),
+        ),
+        "not answering for 31 s (gave up after 2 restarts in a row)",
+    ),
+    Story(
         "late words about an earlier process change nothing",
         (
             START,
@@ -336,11 +398,13 @@ events = st.one_of(
     st.builds(Answered),
     st.builds(Exited, st.none() | st.integers(-64, 255), st.sampled_from(["", "boom"])),
     st.builds(Tick),
+    st.builds(Silent, st.floats(0, 1e6)),
 )
 policies = st.builds(
     Policy,
     restart=st.sampled_from(["never", "on-failure", "always"]),
     ready_timeout_s=st.floats(0, 1e6),
+    answer_timeout_s=st.floats(0, 1e6),
     stop_grace_s=st.floats(0, 1e6),
     backoff_first_s=st.floats(0.001, 1e6),
     max_failures=st.integers(0, 10**9),
@@ -358,6 +422,7 @@ lives = st.builds(
     st.none() | times,
     st.booleans(),
     st.sampled_from(["", "x"]),
+    st.booleans(),
 )
 
 
@@ -378,7 +443,9 @@ def test_every_state_has_an_answer_to_every_event(
 class LifeMachine(RuleBasedStateMachine):
     """A supervisor that carries out what it is told, with one process that may misbehave."""
 
-    policy = Policy(ready_timeout_s=20, stop_grace_s=3, max_failures=2, stable_after_s=30)
+    policy = Policy(
+        ready_timeout_s=20, answer_timeout_s=9, stop_grace_s=3, max_failures=2, stable_after_s=30
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -414,6 +481,11 @@ class LifeMachine(RuleBasedStateMachine):
     @rule()
     def answer(self) -> None:
         self.feed(Answered())
+
+    @precondition(lambda self: self.running)
+    @rule(seconds=st.floats(0.1, 20))
+    def hang(self, seconds: float) -> None:
+        self.feed(Silent(seconds))
 
     @precondition(lambda self: self.running)
     @rule(code=st.sampled_from([None, 0, 1, -9]))

@@ -140,6 +140,27 @@ async def test_a_stopped_engine_ends_too(home: Home) -> None:
     assert not alive(status.pid)
 
 
+async def test_one_that_hangs_when_ready_is_restarted_where_the_layout_says_so(home: Home) -> None:
+    client = await home.served("patience=Policy(backoff_first_s=0.1)")
+    wish = {"name": "a", "stop_grace_s": 0.2, "answer_timeout_s": 1.0, "restart": "on-failure"}
+    now = await home.up(client, wish, {"name": "b"})
+    hung, other = (one.pid for one in now.instances)
+    assert hung is not None
+    assert other is not None
+    os.kill(hung, signal.SIGSTOP)
+    os.kill(other, signal.SIGSTOP)
+    async for now in client.snapshots():
+        a, b = now.instances
+        if a.restarts and a.state is State.READY and b.why.startswith("not answering for "):
+            break
+    told = [one.text for one in now.happenings if one.text.startswith("a: backoff")]
+    assert len(told) == 1
+    assert told[0].startswith("a: backoff — not answering for ")
+    assert a.pid not in (hung, None)
+    assert not alive(hung)
+    assert (b.pid, b.state) == (other, State.READY)
+
+
 async def test_children_that_got_away_are_ended_and_the_port_is_free(home: Home) -> None:
     client = await home.connect()
     flags = ["--fork-child", "--double-fork", "--hold-port"]
