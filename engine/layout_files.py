@@ -13,7 +13,7 @@ from engine.control import ApplyLayout, HeldLayout, HeldWish
 from engine.core.command import is_secret
 from engine.core.errors import ControlError, LayoutError
 from engine.core.layout import Instance, parse_layout
-from engine.core.layout_edit import edited, withheld
+from engine.core.layout_edit import edited, renamed, withheld
 from engine.core.likeness.fingerprint import Expect, fingerprint
 from engine.core.topology import Machine
 
@@ -40,6 +40,7 @@ class Saving:
     notes: tuple[str, ...]
     """What is left out, in words."""
     mark: bytes = b""
+    makes_folder: bool = False
 
 
 def read_layout(path: str) -> ApplyLayout:
@@ -65,8 +66,18 @@ def read_layout(path: str) -> ApplyLayout:
     return ApplyLayout(name=path, text=text, base=str(file.resolve().parent))
 
 
-def saving(path: str, held: HeldLayout, machine: Machine, *, with_expect: bool = True) -> Saving:
+def saving(
+    path: str,
+    held: HeldLayout,
+    machine: Machine,
+    *,
+    with_expect: bool = True,
+    own: Path | None = None,
+) -> Saving:
     """What would make that file say what runs. Raises ControlError; writes nothing.
+
+    With `own`, the folder of the user's layouts, one word without `.toml` names a file in there,
+    which is made where there is none yet; a new file then has that word for the layout's name.
 
     A file that is there is edited as it stands now. A new one begins as the applied layout's
     text, so that its comments come along. Relative paths of models and programs are put so that
@@ -79,7 +90,8 @@ def saving(path: str, held: HeldLayout, machine: Machine, *, with_expect: bool =
             why="the service has no instance",
             do="Start some: `slotdeck up LAYOUT`",
         )
-    target = _target(path)
+    is_name = own is not None and bool(path) and "/" not in path and not path.endswith(".toml")
+    target = _target(str(own / f"{path}.toml") if own and is_name else path, own)
     there = read_layout(str(target)) if target.exists() else None
     wishes = [_from(one, target.parent) for one in held.wishes]
     begin = held.text if there is None else there.text
@@ -90,6 +102,8 @@ def saving(path: str, held: HeldLayout, machine: Machine, *, with_expect: bool =
         machine=machine,
         name=held.name or target.stem if there is None else path,
     )
+    if there is None and is_name:
+        after = renamed(after, path)
     return Saving(
         path=target,
         before=None if there is None else there.text,
@@ -100,6 +114,7 @@ def saving(path: str, held: HeldLayout, machine: Machine, *, with_expect: bool =
             for secret in withheld(begin, wishes, machine=machine)
         ),
         mark=_mark(target) if there is not None else b"",
+        makes_folder=not target.parent.is_dir(),
     )
 
 
@@ -113,6 +128,8 @@ def write(made: Saving) -> None:
             do="Look at the differences again",
         )
     try:
+        if made.makes_folder:
+            made.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _replace(made.path, made.mark + made.after.encode(), private=_holds_secret(made.after))
     except OSError as error:
         raise NotSaved(
@@ -122,7 +139,7 @@ def write(made: Saving) -> None:
         ) from None
 
 
-def _target(path: str) -> Path:
+def _target(path: str, own: Path | None = None) -> Path:
     try:
         target = Path(path).expanduser().resolve()
         if target.exists() and not target.is_file():
@@ -131,7 +148,7 @@ def _target(path: str) -> Path:
                 why="it is a folder" if target.is_dir() else "it is no ordinary file",
                 do="Name a file, e.g. layout.toml",
             )
-        if not target.parent.is_dir():
+        if not target.parent.is_dir() and (own is None or target.parent != own.resolve()):
             raise NotSaved(
                 what=f"{path} cannot be written",
                 why=f"there is no folder {target.parent}",

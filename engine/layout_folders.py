@@ -1,5 +1,6 @@
 """The layout files that there are: those that came with slotdeck, and the user's own."""
 
+import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,6 +31,14 @@ def shipped_folder() -> Path:
     package = Path(__file__).parent
     inside = package / "_layouts"
     return inside if inside.is_dir() else package.parent / "layouts"
+
+
+def name_to_save(path: str, layout: str) -> str:
+    """What a layout is to be saved as, when it came from that file: shipped ones stay as they
+    are, so those, and what came from no file, are given a name among the user's own."""
+    if path and Path(path).resolve().parent != shipped_folder().resolve():
+        return path
+    return Path(path).stem or re.sub(r"[^\w.-]+", "-", layout.lower()).strip("-.") or "layout"
 
 
 def found_layouts(own: Path | None, others: Iterable[Path] = ()) -> tuple[FoundLayout, ...]:

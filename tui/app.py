@@ -52,8 +52,6 @@ from tui.widgets.schemes import DARK, Scheme, turned
 CATCH_UP_S = 0.1
 LOOK_FOR_HANGUP_S = 0.5
 EVENTS_KEPT = 2000
-MOST_COPIED_BYTES = 74_000
-"""Terminals take about 100,000 bytes in base64, and drop what is longer without a word."""
 
 
 class SlotdeckApp(KeepsFault):
@@ -118,6 +116,7 @@ class SlotdeckApp(KeepsFault):
             propose=self.board.propose,
             tell=self.board.tell,
             copy=self.copy,
+            save=self.board.dialogs.save,
             select=self.select,
             mark=self.mark,
             events=lambda: tuple(self._events),
@@ -126,10 +125,11 @@ class SlotdeckApp(KeepsFault):
             glyphs=glyphs,
             folder=layouts,
         )
+        self.board.dialogs.folder = layouts
         if first is not None:
             self.board.first_view = self.view = self.view.seen(*first, clock())
         if layout is not None:
-            self.board.opened = str(Path(layout.base, Path(layout.name).name))
+            self.board.dialogs.opened = str(Path(layout.base, Path(layout.name).name))
         self.register_theme(scheme.theme)
         self.theme = scheme.theme.name
 
@@ -288,7 +288,7 @@ class SlotdeckApp(KeepsFault):
         """Layout files."""
         from tui.screens.layouts import LayoutsScreen
 
-        self._open(LayoutsScreen(self.desk, self.board.opened))
+        self._open(LayoutsScreen(self.desk, self.board.dialogs.opened))
 
     def do_events(self) -> None:
         """What happened."""
@@ -320,12 +320,7 @@ class SlotdeckApp(KeepsFault):
 
     def copy(self, text: str, what: str) -> None:
         """To the clipboard of whoever sits at the terminal, by OSC 52."""
-        reason = self._kind.no_clipboard
-        if not text:
-            reason = "there is nothing to copy"
-        elif len(text.encode()) > MOST_COPIED_BYTES:
-            reason = "it is more than terminals take at once (74 kB); show less of it"
-        if reason:
+        if reason := self._kind.why_not_copied(text):
             self.notify(reason, title="Not copied", severity="warning", markup=False)
             return
         self.copy_to_clipboard(text)

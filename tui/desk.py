@@ -27,6 +27,8 @@ class Desk:
     tell: Callable[[ControlError], None]
     copy: Callable[[str, str], None]
     """A text to the clipboard, and what it is in words."""
+    save: Callable[[str, Callable[[Path | None], None]], None]
+    """Ask where to write what runs, from a path on; then it is told where that was."""
     select: Callable[[str], None]
     mark: Callable[[frozenset[str]], None]
     events: Callable[[], tuple[Event, ...]]

@@ -7,6 +7,8 @@ from typing import Literal
 Depth = Literal["truecolor", "256", "16", "none"]
 _MANY = ("256color", "kitty", "alacritty", "foot", "wezterm", "ghostty", "contour", "rio")
 _NONE = ("vt100", "vt102", "vt220", "vt320", "ansi-m", "linux-m", "xterm-mono")
+MOST_COPIED_BYTES = 74_000
+"""Terminals take about 100,000 bytes in base64, and drop what is longer without a word."""
 DUMB = ("dumb", "unknown", "emacs")
 
 
@@ -27,6 +29,14 @@ class TerminalKind:
         # Empty is unset to those who follow no-color.org, but any value at all is set to Textual.
         plain = {"NO_COLOR": "1"} if self.colours == "none" else {}
         return {"TEXTUAL_COLOR_SYSTEM": system[self.colours], **plain}
+
+    def why_not_copied(self, text: str) -> str:
+        """Why this text cannot go to the clipboard; empty where it can."""
+        if not text:
+            return "there is nothing to copy"
+        if len(text.encode()) > MOST_COPIED_BYTES:
+            return "it is more than terminals take at once (74 kB); show less of it"
+        return self.no_clipboard
 
 
 def terminal_kind(environment: Mapping[str, str], *, asked: str = "auto") -> TerminalKind:

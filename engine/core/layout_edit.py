@@ -130,6 +130,15 @@ def written(layout: Layout) -> str:
     return "\n".join(parts)
 
 
+def renamed(text: str, name: str) -> str:
+    """The text of a layout with another name of its own, where it has one."""
+    if "name" not in tomllib.loads(text):
+        return text
+    document = Document(text, name)
+    document.put((), {"name": name})
+    return document.text()
+
+
 def withheld(
     text: str, wishes: Sequence[Instance], *, machine: Machine | None = None
 ) -> list[str]:

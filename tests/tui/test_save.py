@@ -13,6 +13,7 @@ from tests.tui.scripted_control import ScriptedControl, snapshot
 from tui.present.glyphs import ASCII, UNICODE
 from tui.present.ink import plain
 from tui.present.saving_text import saving_lines
+from tui.screens.layouts import LayoutsScreen
 from tui.screens.save_layout import SaveScreen
 
 SIZES = pytest.mark.parametrize("size", [NARROW, WIDE], ids=["80x24", "200x60"])
@@ -103,6 +104,49 @@ async def test_another_layout_is_named_as_such(file: Path, tmp_path: Path) -> No
         await until(pilot, lambda: "enter write" in text(app))
         question(app).value = str(other)
         await until(pilot, lambda: "This file is another layout" in text(app))
+
+
+@SIZES
+async def test_a_name_leads_among_the_users_own_layouts(
+    file: Path, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    folder = tmp_path / "config/layouts"
+    async with panel(control(file), size, layouts=folder) as (app, pilot):
+        await pilot.press("o")
+        await until(pilot, lambda: "shipped" in text(app))
+        await pilot.press("end", "w")  # a shipped one stays as it is
+        await until(pilot, lambda: isinstance(app.screen, SaveScreen))
+        await until(pilot, lambda: question(app).value == "sub-numa-clusters")
+        question(app).value = "evening"
+        await until(pilot, lambda: '+ name = "evening"' in text(app))
+        assert not folder.exists()
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, LayoutsScreen))
+        saved = folder / "evening.toml"
+        await until(pilot, lambda: app.screen.chosen is not None)  # type: ignore[attr-defined]
+        await until(pilot, lambda: app.screen.chosen.path == saved)  # type: ignore[attr-defined]
+        assert "# The chat." in said(saved)
+        assert parse_layout(said(saved), name="").name == "evening"
+        await until(pilot, lambda: "keeps  chat as they are" in text(app))
+        await pilot.press("w")
+        await until(pilot, lambda: isinstance(app.screen, SaveScreen))
+        assert question(app).value == str(saved)
+
+
+async def test_a_name_that_is_taken_is_asked_about(file: Path, tmp_path: Path) -> None:
+    taken = tmp_path / "taken.toml"
+    say(taken, TEXT.replace("Office", "Home"))
+    async with panel(control(file), layouts=tmp_path) as (app, pilot):
+        await pilot.press("w")
+        await until(pilot, lambda: "enter write" in text(app))
+        question(app).value = "taken"
+        await until(pilot, lambda: "This file is another layout" in text(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "is there already. Enter replaces it" in text(app))
+        assert "core:0" in said(taken)
+        await pilot.press("enter")
+        await until(pilot, lambda: "core:1" in said(taken))
+        assert 'name = "Home"' in said(taken)
 
 
 async def test_a_file_that_changed_meanwhile_is_looked_at_again(file: Path) -> None:

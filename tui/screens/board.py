@@ -25,6 +25,7 @@ from engine.control import (
 from engine.core.errors import ControlError
 from engine.core.status import State
 from tui.actions import ACTIONS, BY_ID, targets
+from tui.dialogs import Dialogs
 from tui.drag import Cargo, Carry, Kind, move
 from tui.log_reader import LogReader
 from tui.messages import InstanceSelected, SlotAimed, SlotChosen
@@ -33,8 +34,6 @@ from tui.present.carry_text import carry_lines, ghost_text
 from tui.present.details import long_details, short_details
 from tui.present.glyphs import Glyphs, spelled
 from tui.present.header import header_line
-from tui.present.help_text import help_lines
-from tui.present.ink import Line
 from tui.present.map_scene import end_of, handle_at, holder
 from tui.present.text import clean
 from tui.screens.carrier import Carrier
@@ -78,8 +77,6 @@ class BoardScreen(Screen[None]):
         self.view = View()
         self.first_view = View()
         """What is known before the first frame."""
-        self.opened = ""
-        """The layout file that the panel was opened with."""
         self._control = control
         self._select = select
         self._clock = clock
@@ -89,6 +86,7 @@ class BoardScreen(Screen[None]):
             lambda: self.app, lambda: self.query_one(LogPane), control, self._log_is_wanted
         )
         self.carrier = Carrier(panel, self, lambda: self.view, control, clock)
+        self.dialogs = Dialogs(panel, self, control, palette, glyphs)
 
     def compose(self) -> ComposeResult:
         yield Lines(self._palette, id="header")
@@ -264,9 +262,10 @@ class BoardScreen(Screen[None]):
         if reason := action.why_not(self.view):
             self.app.notify(clean(reason), title=action.label, severity="warning", markup=False)
             return
-        # What needs no board, such as another screen, is the app's to do.
-        own = getattr(self, f"do_{action.id}", None)
-        (own or getattr(self.app, f"do_{action.id}"))()
+        # What needs no board is the dialogs' to do, or the app's, such as another screen.
+        does = f"do_{action.id}"
+        holder = next(one for one in (self, self.dialogs, self.app) if hasattr(one, does))
+        getattr(holder, does)()
 
     def do_start(self) -> None:
         self.propose(StartInstances(targets(self.view, "start")))
@@ -303,22 +302,7 @@ class BoardScreen(Screen[None]):
         self.carrier.pick_up(cargo, core)
         board_map.put_cursor_at(core)
 
-    def do_new(self) -> None:
-        self.app.run_worker(self._new(), group="catalogue", exclusive=True, exit_on_error=False)
-
-    async def _new(self) -> None:
-        from tui.screens.new_instance import NewInstanceScreen
-
-        try:
-            catalogue = await self._control().catalogue()
-        except ControlError as error:
-            self.tell(error)
-            return
-        names = frozenset(each.name for each in self.view.instances)
-        dialog = NewInstanceScreen(catalogue, names, self._palette, self._glyphs)
-        self.app.push_screen(dialog, self._place)
-
-    def _place(self, draft: HeldWish | None, /) -> None:
+    def place(self, draft: HeldWish | None, /) -> None:
         """What was chosen hangs on the cursor: draw it on cores, or drop it on a place."""
         if draft is None:
             return
@@ -349,55 +333,7 @@ class BoardScreen(Screen[None]):
     def action_grow(self, by: int) -> None:
         self.carrier.grow(by)
 
-    def do_try(self) -> None:
-        from tui.screens.try_prompt import TryScreen
-
-        if self.view.selected:
-            self.app.push_screen(
-                TryScreen(self._control(), self.view.selected, self._palette, self._glyphs)
-            )
-
-    def do_repair(self) -> None:
-        from tui.screens.repair import RepairScreen
-
-        if self.view.instance:
-            self.app.push_screen(
-                RepairScreen(self._control(), self.view.instance, self._palette, self._glyphs)
-            )
-
-    def do_save(self) -> None:
-        self.app.run_worker(self._save(), group="layout", exclusive=True, exit_on_error=False)
-
-    async def _save(self) -> None:
-        from tui.screens.save_layout import SaveScreen
-
-        try:
-            held = await self._control().layout()
-            machine = self.view.machine or await self._control().machine()
-        except ControlError as error:
-            self.tell(error)
-            return
-        path = self.opened or held.path or "layout.toml"
-        self.app.push_screen(SaveScreen(held, machine, path, self._palette, self._glyphs))
-
     def do_log(self) -> None:
         self.toggle_class("-log")
         focus = LogPane if self.has_class("-log") else InstanceTable
         self.query_one(focus).focus()
-
-    def do_help(self) -> None:
-        self._read("Help", lambda width: help_lines(self.view, width, self._glyphs))
-
-    def do_quit(self) -> None:
-        from tui.screens.quit import QuitScreen
-
-        def answered(leave: bool | None, /) -> None:  # noqa: FBT001  Textual calls it
-            if leave:
-                self.app.exit()
-
-        self.app.push_screen(QuitScreen(self.view, self._palette, self._glyphs), answered)
-
-    def _read(self, title: str, lines: Callable[[int], list[Line]]) -> None:
-        from tui.screens.reading import ReadingScreen
-
-        self.app.push_screen(ReadingScreen(title, lines, self._palette, self._glyphs))

@@ -1,6 +1,6 @@
 """One instance: its figures over time, its log, how it was started, and whether it is as asked."""
 
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, ClassVar
 
 from textual.binding import Binding, BindingType
@@ -105,9 +105,9 @@ class InstanceScreen(Page):
         else:
             self.query_one("#scroll").focus()
         if tab == "command" and not isinstance(self.told, CommandLine):
-            self._ask(self._ask_command())
+            self._ask(self._ask_command)
         if tab == "checks":
-            self._ask(self._ask_checks())
+            self._ask(self._ask_checks)
         self.call_after_refresh(self.draw)
 
     def present(self, view: View) -> None:
@@ -189,7 +189,7 @@ class InstanceScreen(Page):
 
     # Asking
 
-    def _ask(self, work: Coroutine[Any, Any, None]) -> None:
+    def _ask(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self._asking:
             self._asking.cancel()
         self._asking = self.app.run_worker(work, group="details", exit_on_error=False)
@@ -217,7 +217,7 @@ class InstanceScreen(Page):
     def on_screen_resume(self) -> None:
         super().on_screen_resume()
         if self.query_one(Tabs).chosen == "checks":
-            self._ask(self._ask_checks())  # a repair may have lain upon this
+            self._ask(self._ask_checks)  # a repair may have lain upon this
 
     # Actions
 
@@ -237,7 +237,7 @@ class InstanceScreen(Page):
     def do_again(self) -> None:
         self.told = None
         self.query_one(Tabs).choose("checks")
-        self._ask(self._ask_checks())
+        self._ask(self._ask_checks)
 
     def do_filter(self) -> None:
         self.query_one(Tabs).choose("log")

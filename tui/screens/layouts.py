@@ -1,7 +1,7 @@
 """Layout files: what each would change of what runs, its text, and applying it as an offer."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from textual.worker import Worker
 from engine.control import ApplyLayout, Offer
 from engine.core.errors import ControlError
 from engine.layout_folders import FoundLayout, found_layouts
+from tui.actions import BY_ID
 from tui.desk import Desk
 from tui.present.ink import Line, Span
 from tui.present.layout_list import file_lines, layout_head, layout_rows, shortened
@@ -48,6 +49,8 @@ class LayoutsScreen(Page):
         """The file that was applied last, as far as it is known."""
         self.seen: Offer | ControlError | None = None
         self._asking: Worker[None] | None = None
+        self._wanted: Path | None = None
+        """What was saved last, to be selected when the files are found again."""
 
     def body(self) -> Iterable[Widget]:
         palette = self.desk.palette
@@ -61,7 +64,7 @@ class LayoutsScreen(Page):
 
     def on_mount(self) -> None:
         super().on_mount()
-        self._ask(self._find())
+        self._ask(self._find)
 
     def on_unmount(self) -> None:
         if self._asking:
@@ -106,7 +109,7 @@ class LayoutsScreen(Page):
 
     # Asking
 
-    def _ask(self, work: Coroutine[Any, Any, None]) -> None:
+    def _ask(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self._asking:
             self._asking.cancel()
         self._asking = self.app.run_worker(work, group="layouts", exit_on_error=False)
@@ -114,8 +117,13 @@ class LayoutsScreen(Page):
     async def _find(self) -> None:
         await self._ask_what_runs()
         opened = [Path(self.running)] if self.running else []
+        wanted = self._wanted or (self.chosen.path if self.chosen else None)
         # In a thread: a home may lie on a disk far away.
         self.layouts = await asyncio.to_thread(found_layouts, self.desk.folder, opened)
+        self._wanted = None
+        paths = [each.path for each in self.layouts]
+        if wanted in paths:
+            self.query_one(PickList).selected = paths.index(wanted)
         self.draw()
         await self._compare()
 
@@ -150,7 +158,7 @@ class LayoutsScreen(Page):
         self.seen = None
         self.query_one("#scroll", VerticalScroll).scroll_home(animate=False)
         self.draw()
-        self._ask(self._compare_soon())
+        self._ask(self._compare_soon)
 
     def on_pick_list_chosen(self, _: PickList.Chosen) -> None:
         chosen = self.chosen
@@ -175,7 +183,19 @@ class LayoutsScreen(Page):
 
     def on_screen_resume(self) -> None:
         super().on_screen_resume()
-        self._ask(self._find())
+        self._ask(self._find)
+
+    def do_save(self) -> None:
+        """What runs into the selected file, or under a name like that of a shipped one."""
+        if BY_ID["save"].why_not(self.desk.view()) or self.chosen is None:
+            self.desk.act("save")  # which tells the reason
+        else:
+            self.desk.save(str(self.chosen.path), self._saved)
+
+    def _saved(self, path: Path | None, /) -> None:
+        if path is not None:
+            self._wanted = path
+            self._ask(self._find)
 
     def do_copy(self) -> None:
         if self.chosen and self.query_one(Tabs).chosen == "file":

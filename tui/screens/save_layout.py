@@ -1,7 +1,8 @@
-"""Save: the file to write, what would change in it, and nothing written before Enter."""
+"""Save: a name or a path, what would change in that file, and nothing written before Enter."""
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -18,6 +19,7 @@ from engine.core.topology import Machine
 from engine.layout_files import Saving, saving, write
 from tui.present.glyphs import Glyphs, spelled
 from tui.present.ink import Line, Span
+from tui.present.layout_list import shortened
 from tui.present.saving_text import saving_lines
 from tui.present.text import clean, wrapped
 from tui.screens.dialog import WIDEST, hint_line
@@ -25,8 +27,8 @@ from tui.widgets.lines import Lines
 from tui.widgets.palette import Palette
 
 
-class SaveScreen(ModalScreen[None]):
-    """Looks at the file as its path is typed; writes just what it shows."""
+class SaveScreen(ModalScreen[Path]):
+    """Looks at the file as its name is typed; writes just what it shows, and returns its path."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "close", show=False),
@@ -37,9 +39,17 @@ class SaveScreen(ModalScreen[None]):
     ]
 
     def __init__(
-        self, held: HeldLayout, machine: Machine, path: str, palette: Palette, glyphs: Glyphs
+        self,
+        held: HeldLayout,
+        machine: Machine,
+        path: str,
+        folder: Path | None,
+        palette: Palette,
+        glyphs: Glyphs,
     ) -> None:
+        """`path`: what stands there at first; `folder`: where names lead to."""
         super().__init__()
+        self.folder = folder
         self.held = held
         self.machine = machine
         self.path = path
@@ -47,12 +57,16 @@ class SaveScreen(ModalScreen[None]):
         self.glyphs = glyphs
         self.seen: Saving | ControlError | None = None
         """What would be written to the path that stands there; None while that is being found."""
+        self._asked: Saving | None = None
+        """Another layout, about which it was asked whether it shall be replaced."""
         self._work: Worker[None] | None = None
         self._writing = False
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box") as box:
-            box.border_title = Content("Save layout")
+            box.border_title = Content(
+                "Save layout: a name, or a path" if self.folder else "Save layout"
+            )
             path = Input(self.path, id="path", select_on_focus=False)
             path.cursor_blink = False
             yield path
@@ -81,6 +95,12 @@ class SaveScreen(ModalScreen[None]):
                 body = [(Span(part, "error"),) for part in parts]
             case made:
                 body = saving_lines(made, width, self.glyphs)
+                if not self.path.endswith(made.path.name):
+                    where = f"to {clean(shortened(made.path))}"
+                    body = [(Span(part, "label"),) for part in wrapped(where, width)] + body
+                if made is self._asked:
+                    words = f"{clean(made.path.name)} is there already. Enter replaces it."
+                    body = [(Span(part, "error"),) for part in wrapped(words, width)] + body
         self.query_one("#body", Lines).show(body)
         self.query_one("#hints", Lines).show((hint_line(self._hints()),))
 
@@ -90,6 +110,8 @@ class SaveScreen(ModalScreen[None]):
             return (leave,)
         if self.seen.after == self.seen.before:
             return (("enter", "close"), leave)
+        if self.seen is self._asked:
+            return (("enter", "replace it"), ("pgup/pgdn", "scroll"), leave)
         return (("enter", "write"), ("pgup/pgdn", "scroll"), leave)
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -109,7 +131,7 @@ class SaveScreen(ModalScreen[None]):
         found: Saving | ControlError
         try:
             # In a thread: the file may lie on a disk far away.
-            found = await asyncio.to_thread(saving, path, self.held, self.machine)
+            found = await asyncio.to_thread(saving, path, self.held, self.machine, own=self.folder)
         except ControlError as error:
             found = error
         if path == self.path:
@@ -121,7 +143,11 @@ class SaveScreen(ModalScreen[None]):
             case ControlError() as error:
                 self._tell(error)
             case Saving() as made if made.after == made.before:
-                self.dismiss(None)
+                self.dismiss(made.path)
+            case Saving() as made if not made.is_own and made is not self._asked:
+                self._asked = made
+                self.query_one("#scroll", VerticalScroll).scroll_home(animate=False)
+                self.draw()
             case Saving() as made if not self._writing:
                 self._writing = True
                 self._work = self.app.run_worker(
@@ -137,7 +163,7 @@ class SaveScreen(ModalScreen[None]):
             self._tell(error)
         else:
             self.app.notify(clean(str(made.path)), title="Saved", markup=False)
-            self.dismiss(None)
+            self.dismiss(made.path)
             return
         finally:
             self._writing = False
