@@ -18,6 +18,7 @@ from engine.bench.values import Load, Progress
 from engine.core.compare import compare
 from engine.core.comparing.design import Design, orders
 from engine.core.comparing.values import Arm, Block, Outcome, Pair
+from engine.core.comparing.void import sift
 from engine.core.errors import EngineUnreachable
 
 AA_PAIRS = 4
@@ -71,10 +72,12 @@ class Session:
     _started: dict[str, object] = field(default_factory=dict)
     _served: dict[str, list[str]] = field(default_factory=dict)
     _longest_pair_s: float = 0.0
+    _began_s: float = 0.0
 
     async def run(self) -> None:
         """Until the design is answered or the time is up."""
         design, began = self.asked.design, self.clock()
+        self._began_s = began
         self._seeds = itertools.count(self.asked.load.seed)
         for number in range(self.asked.aa_pairs):
             if self._time_is_up(began):
@@ -98,6 +101,16 @@ class Session:
             self.why_ended = self.outcome().stop
             if self.why_ended is not None:
                 return
+
+    def left_s(self) -> float:
+        """At most, from here on: every pair may take as long as the longest one so far."""
+        valid = len(sift(self.pairs)[0])
+        pairs = self.asked.design.pairs - valid + self.asked.aa_pairs - len(self.aa)
+        left = max(0, pairs) * self._longest_pair_s
+        limit = self.asked.max_time_s
+        if limit is None:
+            return left
+        return max(0.0, min(left, limit - (self.clock() - self._began_s)))
 
     def outcome(self, *, final: bool = False) -> Outcome:
         """The verdicts so far; `final` says that nothing more will come."""

@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from engine.bench.ab_block import Up
-from engine.bench.ab_plan import Plan, layout_before
+from engine.bench.ab_plan import Plan, layout_before, place_of, with_ports
 from engine.bench.values import Target
 from engine.client import ServiceClient
 from engine.control import ApplyLayout, StopInstances
@@ -63,16 +63,47 @@ class ServiceArms:
 
     async def end(self) -> None:
         """Stop all arms, and start what ran before."""
+        await self.clear()
+        await self.restore()
+
+    async def clear(self, *, but: Collection[str] = ()) -> None:
+        """Stop all arms, except these instances."""
         snapshot = await self.client.snapshot()
-        ours = {name for places in self.plan.places.values() for name in places}
+        ours = {name for places in self.plan.places.values() for name in places}.difference(but)
         await self._stop(tuple(one.name for one in snapshot.instances if one.name in ours))
+        self._up.clear()
+
+    async def restore(self) -> None:
+        """Start what ran before, on the ports that it had."""
         before = layout_before(self.plan.before)
         if before is None:
             return
-        names = ", ".join(one.wish.name for one in self.plan.before.wishes)
-        self.say(f"starting again what ran before: {names}")
-        await self._apply(before)
-        await self._wait(tuple(one.wish.name for one in self.plan.before.wishes), self.timeout_s)
+        names = tuple(one.wish.name for one in self.plan.before.wishes)
+        self.say(f"starting again what ran before: {', '.join(names)}")
+        offer = await self.client.offer(before)
+        ports = {one.instance: one.port for one in offer.starts}
+        if any(ports.get(name, port) != port for name, port in self.plan.ports.items()):
+            before = with_ports(self.plan.before, self.plan.ports)
+        await self.run(before, names)
+
+    async def run(self, layout: ApplyLayout, names: tuple[str, ...]) -> None:
+        """Make what runs equal to it, and wait for these."""
+        await self._apply(layout)
+        await self._wait(names, self.timeout_s)
+
+    async def different(self) -> tuple[str, ...]:
+        """What of all that ran before is not where it was, in words."""
+        now = {one.name: one for one in (await self.client.snapshot()).instances}
+        told = []
+        for name, was in self.plan.ran.items():
+            one = now.get(name)
+            if one is None:
+                told.append(f"{name} is gone")
+            elif (is_now := place_of(one)) != was:
+                told.append(f"{name} is {is_now}; it was {was}")
+            elif (port := self.plan.ports.get(name)) not in (None, one.port):
+                told.append(f"{name} is on port {one.port}; it was on {port}")
+        return tuple(told)
 
     async def _start(self, arm: str) -> None:
         """Beside the other one or in the place of the others."""

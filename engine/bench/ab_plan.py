@@ -4,8 +4,8 @@ What runs now is stopped first and started again at the end; nothing of it happe
 """
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -59,6 +59,9 @@ class Plan:
     """What stopping it costs, in words."""
     dropped: tuple[str, ...]
     """Instances that do not run: they leave the service's list."""
+    ran: Places = field(default_factory=dict)
+    """Where what is stopped was."""
+    ports: Mapping[str, int] = field(default_factory=dict)
 
     def pus(self) -> CpuSet:
         """All PUs that an engine of either arm uses."""
@@ -109,7 +112,8 @@ async def _planned(
 ) -> Plan:
     """With what has to stop for it, and what that costs."""
     snapshot, before = now
-    active = tuple(one.name for one in snapshot.instances if one.state in ACTIVE)
+    running = [one for one in snapshot.instances if one.state in ACTIVE]
+    active = tuple(one.name for one in running)
     ours = {name for offer in offers.values() for name in offer.keeps}
     stopping = await client.offer(StopInstances(active, forget=True))
     return Plan(
@@ -124,6 +128,8 @@ async def _planned(
         strangers=tuple(name for name in active if name not in ours),
         losses=stopping.consequences,
         dropped=tuple(one.name for one in snapshot.instances if one.name not in active),
+        ran={one.name: place_of(one) for one in running},
+        ports={one.name: one.port for one in running if one.port is not None},
     )
 
 
@@ -170,9 +176,14 @@ def places_in(offer: Offer, statuses: Sequence[InstanceStatus]) -> Places:
     }
     for one in statuses:
         if one.name in offer.keeps:
-            memory = f"{one.memory.policy} {one.memory.nodes}".strip()
-            found[one.name] = Place(CpuSet.parse(one.pus), one.gpus, memory, one.slot)
+            found[one.name] = place_of(one)
     return found
+
+
+def place_of(one: InstanceStatus) -> Place:
+    """Where it is now."""
+    memory = f"{one.memory.policy} {one.memory.nodes}".strip()
+    return Place(CpuSet.parse(one.pus), one.gpus, memory, one.slot)
 
 
 async def _side_by_side(
@@ -247,6 +258,32 @@ def layout_before(held: HeldLayout) -> ApplyLayout | None:
         if parsed is not None and _by_name(parsed.instances) == _by_name(wishes):
             return ApplyLayout(held.path, held.text, held.wishes[0].base)
     return as_layout(held.wishes, name=held.name or "what ran before", path=held.path)
+
+
+def with_ports(held: HeldLayout, ports: Mapping[str, int]) -> ApplyLayout:
+    """The same wishes, each with the port that it had."""
+    wishes = [
+        replace(one, wish=msgspec.structs.replace(one.wish, port=ports.get(one.wish.name)))
+        for one in held.wishes
+    ]
+    name = held.name or "what ran before"
+    return as_layout(wishes, name=name, path=held.path, ports=ports_of(held))
+
+
+def ports_of(held: HeldLayout) -> Ports | None:
+    """Where free ports come from, as far as the file that was applied is known."""
+    try:
+        return parse_layout(held.text, name=held.path).ports if held.text else None
+    except LayoutError:
+        return None
+
+
+def standalone(held: HeldLayout, ports: Mapping[str, int]) -> str:
+    """A file of its own that starts the same from any folder; empty where nothing ran."""
+    if not held.wishes:
+        return ""
+    wishes = tuple(HeldWish(_rooted(one), "/") for one in held.wishes)
+    return with_ports(replace(held, wishes=wishes), ports).text
 
 
 def _by_name(wishes: Sequence[Instance]) -> dict[str, Instance]:

@@ -1,13 +1,14 @@
 """A comparison in words: a line per pair as it runs, and a table at the end."""
 
 from collections.abc import Mapping, Sequence
-from math import exp
+from math import exp, expm1, fsum, log
 
 from engine.bench.ab_texts import Texts
 from engine.core.comparing.design import LEVEL
 from engine.core.comparing.estimate import Estimate
-from engine.core.comparing.judge import log_ratios
-from engine.core.comparing.values import METRICS, Comparison, Outcome, Pair, Void
+from engine.core.comparing.judge import log_ratios, noise_floor
+from engine.core.comparing.telling import Ratio
+from engine.core.comparing.values import METRICS, Comparison, Metric, Outcome, Pair, Void
 from engine.core.comparing.void import sift
 
 DASH = "–"
@@ -16,19 +17,53 @@ LEFT = frozenset({"METRIC", "UNIT", "VERDICT OF B"})
 _SHORT = {"output_tokens_per_s": "tokens/s", "ttft_ms": "TTFT", "tpot_ms": "TPOT"}
 
 
-def running(pairs: Sequence[Pair], metrics: Sequence[str]) -> str:
-    """Ratios so far, with the plain interval that narrows as pairs come: no verdict yet."""
-    valid, void = sift(pairs)
-    told = []
+def so_far(
+    pairs: Sequence[Pair], metrics: Sequence[str], aa: Sequence[Pair] = ()
+) -> tuple[Ratio, ...]:
+    """Ratios with the plain interval that narrows as pairs come: no verdict yet."""
+    valid, quiet = sift(pairs)[0], sift(aa)[0]
+    found = []
     for name in metrics:
-        logs = log_ratios(valid, METRICS[name])
+        metric = METRICS[name]
+        logs = log_ratios(valid, metric)
+        if not logs:
+            continue
         estimate = Estimate.of_pairs(logs)
-        said = _SHORT.get(name, name)
-        if estimate is not None:
-            low, high = (exp(end) for end in estimate.interval(LEVEL))
-            told.append(f"{said} ×{exp(estimate.mean):.3f} ({low:.3f}–{high:.3f})")
-        elif logs:
-            told.append(f"{said} ×{exp(logs[0]):.3f}")
+        ends = estimate.interval(LEVEL) if estimate else None
+        floor = noise_floor(quiet, metric)
+        mean = fsum(logs) / len(logs)
+        b = fsum(log(pair.b.figure(metric) or 1.0) for pair in _having(valid, metric)) / len(logs)
+        found.append(
+            Ratio(
+                name=name,
+                unit=metric.unit,
+                better=metric.better.value,
+                n=len(logs),
+                a=exp(b - mean),
+                b=exp(b),
+                ratio=exp(mean),
+                ci95=None if ends is None else (exp(ends[0]), exp(ends[1])),
+                noise_floor=None if floor is None else expm1(floor),
+            )
+        )
+    return tuple(found)
+
+
+def _having(pairs: Sequence[Pair], metric: Metric) -> list[Pair]:
+    return [
+        pair
+        for pair in pairs
+        if pair.a.figure(metric) is not None and pair.b.figure(metric) is not None
+    ]
+
+
+def running(pairs: Sequence[Pair], metrics: Sequence[str]) -> str:
+    """The same as one line."""
+    void = sift(pairs)[1]
+    told = []
+    for one in so_far(pairs, metrics):
+        ends = "" if one.ci95 is None else f" ({one.ci95[0]:.3f}–{one.ci95[1]:.3f})"
+        told.append(f"{_SHORT.get(one.name, one.name)} ×{one.ratio:.3f}{ends}")
     if void and void[-1].pair == len(pairs):
         told.append(f"void: {void[-1].why}")
     return "  ".join(told) or "no valid pair yet"

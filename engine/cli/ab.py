@@ -1,7 +1,9 @@
 """Compare two layouts: same load on both, in random order, pair by pair; one verdict a metric.
 
-Stops what runs and starts it again at the end. With --from it compares two saved runs instead,
-files of `slotdeck bench --json` or of `slotdeck ab --output`, which is weaker.
+Stops what runs and starts it again at the end. The arms can also be made from one instance: on
+one card, two, and as two replicas; on two places; or as one and as two halves. With --from it
+compares two saved runs instead, files of `slotdeck bench --json` or of `slotdeck ab --output`,
+which is weaker.
 """
 
 import argparse
@@ -12,39 +14,50 @@ from pathlib import Path
 
 from engine.bench import ab_saved
 from engine.bench.ab import AA_PAIRS, Asked
-from engine.bench.ab_plan import as_layout
 from engine.bench.ab_report import outcome_text
 from engine.bench.runner import loop_factory
 from engine.bench.values import Load
-from engine.cli.ab_run import Comparison, say
+from engine.cli.ab_cases import cases
+from engine.cli.ab_run import Comparisons
+from engine.cli.ab_tell import Person, Program, Watcher
 from engine.cli.bench import fresh_seed
-from engine.cli.layouts import checked, read_layout
 from engine.cli.text import print_json
 from engine.client import connect
-from engine.control import ApplyLayout, HeldWish
 from engine.core.compare import compare_runs
 from engine.core.comparing.design import FAMILY, MIN_PAIRS, Design
-from engine.core.comparing.single_dual import PAIRS, single_dual
+from engine.core.comparing.telling import Failed
 from engine.core.comparing.values import METRICS, Arm
-from engine.core.errors import UsageError
-from engine.core.layout import Instance, Layout
+from engine.core.errors import ControlError, UsageError
+from engine.host.paths import Paths
 
-SET_SCHEMA = "slotdeck.ab-set/1"
-"""Of several comparisons."""
 REQUESTS = 8
 """Of a block, at least; and four a stream."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's options."""
-    parser.add_argument("a", metavar="A.toml", help="the layout that the other is compared with")
+    parser.add_argument(
+        "a", metavar="A.toml", nargs="?", help="the layout that the other is compared with"
+    )
     parser.add_argument(
         "b", metavar="B.toml", nargs="?", help="the layout that the verdicts are about"
     )
     parser.add_argument(
         "--single-dual",
         metavar="NAME",
-        help="in place of B: A's GPU instance NAME on one card, on two, and as two replicas",
+        help="in place of B: A's GPU instance NAME on one card, on two, and as two replicas; "
+        "without A, of what runs now",
+    )
+    parser.add_argument(
+        "--move",
+        nargs=2,
+        metavar=("NAME", "SLOT"),
+        help="of what runs now: NAME where it is, and on SLOT",
+    )
+    parser.add_argument(
+        "--split",
+        metavar="NAME",
+        help="of what runs now: NAME on all its cores, and as two instances on half of them each",
     )
     parser.add_argument(
         "--from", dest="saved", action="store_true", help="A and B are files of saved runs"
@@ -82,6 +95,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", metavar="FILE", help="write the result with all its blocks")
     parser.add_argument("--json", action="store_true", help="print slotdeck.ab/1")
+    parser.add_argument(
+        "--progress",
+        action="store_true",
+        help="for programs: tell all as JSON lines, be told on standard input (docs/ab.md)",
+    )
 
 
 def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
@@ -91,8 +109,6 @@ def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     _check_arms(asked)
     if asked.saved:
         return _saved(asked)
-    layouts = [read_layout(path) for path in (asked.a, asked.b) if path is not None]
-    parsed = [(checked(layout), layout.name) for layout in layouts]
     question = Asked(
         a=Arm("A"),
         b=Arm("B"),
@@ -103,71 +119,64 @@ def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
         metrics=tuple(dict.fromkeys(asked.metric)),
     )
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        if asked.single_dual is not None:
-            return runner.run(_single_dual(asked, layouts[0], question, environment))
-        a, b = _arms(*parsed)
-        comparison = Comparison(asked, layouts[0], layouts[1], replace(question, a=a, b=b))
-        return runner.run(comparison.run(environment))
+        return runner.run(_compared(asked, question, environment))
+
+
+async def _compared(
+    asked: argparse.Namespace, question: Asked, environment: Mapping[str, str]
+) -> int:
+    watcher: Watcher = Program() if asked.progress else Person()
+    try:
+        client = await connect(environment=environment)
+        made = await cases(asked, client)
+        if made.reason:
+            watcher.said(made.reason)
+        paths = Paths.of(environment)
+        return await Comparisons(asked, made, question, watcher, client, paths).run()
+    except ControlError as error:
+        if not asked.progress:
+            raise
+        watcher.told(Failed(error.what, error.why, error.do))
+        return error.exit_code
 
 
 def _check_arms(asked: argparse.Namespace) -> None:
-    """Two layouts, or one and the name of an instance in it."""
-    if asked.single_dual is None and asked.b is None:
+    """Two layouts, or one instance from which the arms are made."""
+    made = {
+        f"--{name}": getattr(asked, name.replace("-", "_"))
+        for name in ("single-dual", "move", "split")
+    }
+    given = [flag for flag, value in made.items() if value is not None]
+    if len(given) > 1:
+        raise UsageError(
+            what=f"{given[0]} and {given[1]} do not go together",
+            why="each makes the arms itself",
+            do="Leave one of them out",
+        )
+    if not given and asked.b is None:
         raise UsageError(
             what="There is nothing to compare with",
-            why=f"only {asked.a} was named",
-            do="Name a second layout, or --single-dual NAME for one card against two",
+            why=f"only {asked.a} was named" if asked.a else "no layout was named",
+            do="Name two layouts, or --single-dual NAME for one card against two",
         )
-    if asked.single_dual is not None and (asked.b is not None or asked.saved):
+    if given and (asked.b is not None or asked.saved):
         raise UsageError(
-            what="--single-dual takes one layout",
+            what=f"{given[0]} takes one layout",
             why="it makes the arms itself",
             do="Leave the other file out",
         )
-
-
-async def _single_dual(
-    asked: argparse.Namespace,
-    layout: ApplyLayout,
-    question: Asked,
-    environment: Mapping[str, str],
-) -> int:
-    """Each of the three comparisons by itself: every one puts back what ran before."""
-    machine = await (await connect(environment=environment)).machine()
-    cases = single_dual(named(checked(layout), asked.single_dual, layout.name), machine)
-    say(f"cards {cases.cards[0]} and {cases.cards[1]}: {cases.reason}")
-    answers: list[dict[str, object]] = []
-    code = 0
-    try:
-        for number, (first, second) in enumerate(PAIRS, 1):
-            a, b = (
-                as_layout([HeldWish(one, layout.base) for one in cases.arms[name]], name=name)
-                for name in (first, second)
-            )
-            say(f"comparison {number} of {len(PAIRS)}: {first} (A), {second} (B)")
-            asks = replace(question, a=Arm(first), b=Arm(second))
-            comparison = Comparison(asked, a, b, asks, number)
-            code = await comparison.run(environment)
-            if comparison.answer is not None:
-                answers.append(comparison.answer)
-            if code:
-                break
-    finally:
-        if asked.json and answers:
-            print_json({"schema": SET_SCHEMA, "cards": cases.cards, "comparisons": answers})
-    return code
-
-
-def named(layout: Layout, name: str, path: str) -> Instance:
-    """That instance of it."""
-    for one in layout.instances:
-        if one.name == name:
-            return one
-    raise UsageError(
-        what=f"{path} has no instance {name!r}",
-        why=f"it has: {', '.join(one.name for one in layout.instances)}",
-        do="Name one of them",
-    )
+    if given and asked.a is not None and asked.single_dual is None:
+        raise UsageError(
+            what=f"{given[0]} takes no layout",
+            why="it is about what runs now",
+            do=f"Leave {asked.a} out",
+        )
+    if asked.progress and (asked.json or asked.saved):
+        raise UsageError(
+            what=f"--progress and {'--json' if asked.json else '--from'} do not go together",
+            why="its lines are all that is printed",
+            do="Leave one of them out",
+        )
 
 
 def _design(asked: argparse.Namespace, seed: int) -> Design:
@@ -204,19 +213,6 @@ def _load(asked: argparse.Namespace, seed: int) -> Load:
         requests=requests,
         seed=seed,
     )
-
-
-def _arms(*layouts: tuple[Layout, str]) -> tuple[Arm, Arm]:
-    """By what the layouts call themselves, where that tells them apart."""
-    names = []
-    for letter, (layout, path) in zip("AB", layouts, strict=True):
-        name = "" if layout.name == path else layout.name.removeprefix(f"{letter}: ").strip()
-        names.append(name or Path(path).stem)
-    if names[0] == names[1]:
-        names = [Path(path).stem for _, path in layouts]
-    if names[0] == names[1]:
-        names = ["A", "B"]
-    return Arm(names[0]), Arm(names[1])
 
 
 def _saved(asked: argparse.Namespace) -> int:

@@ -1,236 +1,365 @@
-"""One comparison of `slotdeck ab`: from what it would do to what it found, and back again."""
+"""All comparisons of one `slotdeck ab`: from what they would do to what they found, and back."""
 
 import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from engine.bench import ab_saved
 from engine.bench.ab import Asked, Session, even_load
 from engine.bench.ab_arms import ServiceArms
-from engine.bench.ab_plan import Plan, plan
-from engine.bench.ab_report import outcome_text, running
+from engine.bench.ab_plan import Plan, plan, standalone
+from engine.bench.ab_report import outcome_text, running, so_far
 from engine.bench.values import Progress
+from engine.cli.ab_cases import Cases
+from engine.cli.ab_rescue import Rescue
+from engine.cli.ab_tell import DECIDE_WITHIN_S, Watcher, say
+from engine.cli.ab_words import client_pus, cost_lines, facts, offer_lines, planned
 from engine.cli.text import print_json
-from engine.client import connect
-from engine.control import ApplyLayout
+from engine.client import ServiceClient
+from engine.core.codec import convert
+from engine.core.comparing.choosing import winner, winner_of_all
 from engine.core.comparing.design import FAMILY
+from engine.core.comparing.telling import (
+    Deciding,
+    Ended,
+    Judged,
+    Measuring,
+    Paired,
+    PuttingBack,
+    Row,
+)
+from engine.core.comparing.values import METRICS, Arm, Outcome
 from engine.core.comparing.void import sift
-from engine.core.cpuset import CpuSet
 from engine.core.errors import ControlError
 from engine.core.layout import parse_layout
 from engine.core.status import GpuStatus
 from engine.core.topology import Machine
+from engine.host.paths import Paths
 
 INTERRUPTED = 130
-TOLD = ("name", "engine", "model", "slot", "dtype", "weight_only", "weights")
-"""Of each instance's wish, in the manifest: nothing that may hold a secret."""
+SET_SCHEMA = "slotdeck.ab-set/1"
+"""Of several comparisons."""
 
 
 @dataclass
-class Comparison:
-    """From the offer to what is printed."""
+class Comparisons:
+    """One after the other; only at the end comes back what ran, or stays what was chosen."""
 
     asked: argparse.Namespace
-    a: ApplyLayout
-    b: ApplyLayout
+    cases: Cases
     question: Asked
-    number: int | None = None
-    """Of several."""
-    answer: dict[str, object] | None = None
-    """As JSON, once there is one."""
+    watcher: Watcher
+    client: ServiceClient
+    paths: Paths
+    _arms: list[ServiceArms] = field(default_factory=list)
+    _answers: list[dict[str, object]] = field(default_factory=list)
+    _won: dict[tuple[str, str], tuple[str | None, str]] = field(default_factory=dict)
 
-    async def run(self, environment: Mapping[str, str]) -> int:
-        client = await connect(environment=environment)
-        machine = await client.machine()
-        planned = await plan(client, self.a, self.b)
-        if planned.strangers and not self.asked.yes:
+    async def run(self) -> int:
+        """Returns the exit code. Raises ControlError, with what ran before back in its place."""
+        machine = await self.client.machine()
+        plans = [
+            await plan(self.client, self.cases.arms[a], self.cases.arms[b])
+            for a, b in self.cases.pairs
+        ]
+        self._arms = [
+            ServiceArms(self.client, machine, one, self.asked.timeout, self.watcher.said)
+            for one in plans
+        ]
+        questions = [
+            self._question_of(machine, pair, one)
+            for pair, one in zip(self.cases.pairs, plans, strict=True)
+        ]
+        self._require_yes(plans)
+        if not await self.watcher.begins(planned(self.cases, plans, questions, self.asked)):
+            return 0
+        rescue = Rescue(self.paths)
+        with rescue.held(standalone(plans[0].before, plans[0].ports)):
+            if rescue.was_cut_off:
+                self.watcher.said(
+                    f"an earlier comparison never came to its end: what ran before it is in "
+                    f"{rescue.cut_off}"
+                )
+            return await self._guarded(questions, rescue)
+
+    def _require_yes(self, plans: list[Plan]) -> None:
+        strangers = dict.fromkeys(name for one in plans for name in one.strangers)
+        if strangers and not (self.asked.yes or self.asked.progress):
             raise ControlError(
                 what="Nothing was compared",
                 why=f"it would stop, for a while, what belongs to neither arm: "
-                f"{', '.join(planned.strangers)}",
+                f"{', '.join(strangers)}",
                 do="Say --yes to have that stopped and started again at the end",
             )
-        counts = [len(planned.places[arm]) for arm in ("a", "b")]
-        free = client_pus(machine, planned.pus())
-        self.question = replace(
+
+    def _question_of(self, machine: Machine, pair: tuple[str, str], made: Plan) -> Asked:
+        counts = [len(made.places[arm]) for arm in ("a", "b")]
+        return replace(
             self.question,
+            a=Arm(pair[0]),
+            b=Arm(pair[1]),
             load=even_load(self.question.load, counts),
-            restart=self.asked.restart_per_pair or planned.both is None,
-            client_pus=free,
+            restart=self.asked.restart_per_pair or made.both is None,
+            client_pus=client_pus(machine, made.pus()),
         )
-        for line in offer_lines(planned, self.question, self.asked.concurrency):
-            say(line)
-        arms = ServiceArms(client, machine, planned, self.asked.timeout, say)
 
-        async def read_gpus() -> tuple[GpuStatus, ...]:
-            return (await client.snapshot()).gpus
-
-        session = Session(
-            self.question,
-            arms,
-            on_pair=lambda session, label: self._on_pair(session, label, arms),
-            on_block=show,
-            read_gpus=read_gpus,
-            facts=facts(planned),
-        )
-        return await self._measured(session, arms)
-
-    async def _measured(self, session: Session, arms: ServiceArms) -> int:
+    async def _guarded(self, questions: list[Asked], rescue: Rescue) -> int:
         task = asyncio.current_task()
+        assert task is not None
         with suppress(NotImplementedError, RuntimeError):
-            if task is not None:
-                asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         interrupted = False
-        trouble: ControlError | None = None
+        kept: str | None = None
         try:
-            try:
-                await arms.begin()
-                await session.run()
-                say(f"done: {session.why_ended}")
-            except asyncio.CancelledError:
-                interrupted = True
-                if task is not None:
-                    task.uncancel()
-                session.why_ended = "it was interrupted"
-                say("interrupted: what was measured is kept; putting back what ran before")
-            except ControlError as error:
-                trouble = error
-                session.why_ended = f"it failed: {error.what}"
-            if session.pairs or session.aa or not (interrupted or trouble):
-                self._print(session, arms)
+            self.watcher.stoppable(task.cancel)
+            for number, question in enumerate(questions, 1):
+                await self._compare(number, question)
+            self.watcher.stoppable(None)
+            kept = await self._decided()
+        except asyncio.CancelledError:
+            interrupted = True
+            task.uncancel()
+            self.watcher.said(
+                "interrupted: what was measured is kept; putting back what ran before"
+            )
         finally:
-            interrupted |= await put_back(arms)
-        if trouble is not None:
-            raise trouble
+            self.watcher.stoppable(None)
+            settling = _Settling(self, rescue, kept)
+            interrupted |= await finished(settling.run(interrupted=interrupted))
+            if self.asked.json and len(questions) > 1 and self._answers:
+                print_json(
+                    {
+                        "schema": SET_SCHEMA,
+                        "cards": self.cases.cards,
+                        "comparisons": self._answers,
+                    }
+                )
         return INTERRUPTED if interrupted else 0
 
-    def _print(self, session: Session, arms: ServiceArms) -> None:
+    async def _decided(self) -> str | None:
+        arm, why = winner_of_all(self._won)
+        kept = await self.watcher.keeps(Deciding(arm, why, DECIDE_WITHIN_S))
+        return kept if kept in self.cases.keep else None
+
+    async def _compare(self, number: int, question: Asked) -> None:
+        arms = self._arms[number - 1]
+        several = len(self._arms) > 1
+        if several:
+            self.watcher.said(
+                f"comparison {number} of {len(self._arms)}: {question.a.name} (A), "
+                f"{question.b.name} (B)"
+            )
+        for line in offer_lines(arms.plan, question, self.asked.concurrency):
+            self.watcher.said(line)
+        one = _One(self, number, question, arms)
+        if number == 1:
+            await arms.begin()
+        try:
+            await one.session.run()
+            self.watcher.said(f"done: {one.session.why_ended}")
+        except asyncio.CancelledError:
+            one.end("it was interrupted")
+            raise
+        except ControlError as error:
+            one.end(f"it failed: {error.what}")
+            raise
+        one.judge()
+        if number < len(self._arms):
+            await arms.clear()
+
+    async def read_gpus(self) -> tuple[GpuStatus, ...]:
+        return (await self.client.snapshot()).gpus
+
+    def keep_answer(self, answer: dict[str, object], outcome: Outcome) -> None:
+        self._answers.append(answer)
+        self._won[outcome.a.name, outcome.b.name] = winner(outcome, self.question.design.family)
+
+
+class _One:
+    """One comparison while it is measured."""
+
+    def __init__(
+        self, owner: Comparisons, number: int, question: Asked, arms: ServiceArms
+    ) -> None:
+        self.owner, self.number, self.question, self.arms = owner, number, question, arms
+        self.began_s = time.monotonic()
+        self.session = Session(
+            question,
+            arms,
+            on_pair=self._on_pair,
+            on_block=self._on_block,
+            read_gpus=owner.read_gpus,
+            facts=facts(arms.plan),
+        )
+
+    def _on_block(self, label: str, progress: Progress) -> None:
+        arm = "b" if label.endswith(", B") else "a"
+        told = Measuring(self.number, label, arm, progress.phase, progress.elapsed_s)
+        self.owner.watcher.told(told)
+
+    def _on_pair(self, session: Session, label: str) -> None:
+        aa, design = session.asked.aa_pairs, session.asked.design
+        if label == "A/A 1" or (not aa and label == "pair 1"):
+            for line in cost_lines(session.asked, self.arms):
+                self.owner.watcher.said(line)
+        is_aa = label.startswith("A/A")
+        done = session.aa if is_aa else session.pairs
+        valid, void = sift(session.pairs)
+        shown = self.question.metrics or FAMILY
+        if is_aa:
+            self.owner.watcher.said(f"{label} of {aa}: {running(done, shown)}")
+            void = sift(done, ("first", "second"))[1]
+        else:
+            far = f"{done[-1].order}, {len(valid)} of {design.pairs} valid"
+            self.owner.watcher.said(f"{label} ({far}): {running(done, shown)}")
+        self.owner.watcher.told(
+            Paired(
+                self.number,
+                is_aa,
+                len(done),
+                aa if is_aa else design.pairs,
+                done[-1].order,
+                len(valid),
+                void[-1].why if void and void[-1].pair == len(done) else None,
+                so_far(done, self.question.metrics or tuple(METRICS), session.aa),
+                time.monotonic() - self.began_s,
+                session.left_s(),
+            )
+        )
+
+    def end(self, why: str) -> None:
+        """Broken off: what was measured is told all the same."""
+        self.session.why_ended = why
+        if self.session.pairs or self.session.aa:
+            self.judge()
+
+    def judge(self) -> None:
+        session, asked = self.session, self.owner.asked
+        took = self.arms.start_s.items()
         session.facts = {
-            **facts(arms.plan),
-            "start_s": {arm: [round(one, 2) for one in s] for arm, s in arms.start_s.items()},
+            **facts(self.arms.plan),
+            "start_s": {arm: [round(one, 2) for one in s] for arm, s in took},
         }
         outcome = session.outcome(final=True)
         if session.why_ended is not None:
             outcome = replace(outcome, stop=session.why_ended)
-        self.answer = ab_saved.comparison_json(outcome, session.texts)
-        if not self.asked.json:
+        answer = ab_saved.comparison_json(outcome, session.texts)
+        self.owner.keep_answer(answer, outcome)
+        if not (asked.json or asked.progress):
             print(outcome_text(outcome, session.texts), flush=True)
-        elif self.number is None:
-            print_json(self.answer)
+        elif asked.json and len(self.owner.cases.pairs) == 1:
+            print_json(answer)
             sys.stdout.flush()
-        if self.asked.output:
-            path = Path(self.asked.output)
-            if self.number is not None:
-                path = path.with_stem(f"{path.stem}-{self.number}")
-            full = ab_saved.with_blocks(self.answer, session.aa, session.pairs)
-            ab_saved.write(str(path), full)
+        saved = self._save(answer)
+        self.owner.watcher.told(
+            Judged(
+                self.number,
+                outcome.sentence,
+                convert(answer["metrics"], tuple[Row, ...]),
+                outcome.pairs,
+                len(outcome.void),
+                outcome.noise_floor,
+                outcome.stop,
+                saved,
+            )
+        )
 
-    def _on_pair(self, session: Session, label: str, arms: ServiceArms) -> None:
-        if label == "A/A 1" or (not session.asked.aa_pairs and label == "pair 1"):
-            for line in cost_lines(session.asked, arms):
-                say(line)
-        if label.startswith("A/A"):
-            say(f"{label} of {session.asked.aa_pairs}: {running(session.aa, self._shown)}")
-            return
-        valid = len(sift(session.pairs)[0])
-        far = f"{session.pairs[-1].order}, {valid} of {session.asked.design.pairs} valid"
-        say(f"{label} ({far}): {running(session.pairs, self._shown)}")
-
-    @property
-    def _shown(self) -> tuple[str, ...]:
-        return self.question.metrics or FAMILY
+    def _save(self, answer: dict[str, object]) -> str:
+        asked = self.owner.asked
+        if not (asked.output or asked.progress):
+            return ""
+        path = Path(asked.output) if asked.output else _own_file(self.owner.paths)
+        if len(self.owner.cases.pairs) > 1:
+            path = path.with_stem(f"{path.stem}-{self.number}")
+        full = ab_saved.with_blocks(answer, self.session.aa, self.session.pairs)
+        ab_saved.write(str(path), full)
+        return str(path)
 
 
-async def put_back(arms: ServiceArms) -> bool:
+@dataclass
+class _Settling:
+    """What ran before comes back, or what was chosen stays."""
+
+    owner: Comparisons
+    rescue: Rescue
+    kept: str | None
+
+    async def run(self, *, interrupted: bool) -> None:
+        arms, watcher = self.owner._arms, self.owner.watcher
+        trouble: ControlError | None = None
+        if self.kept is not None:
+            try:
+                await self._keep(self.kept)
+            except ControlError as error:
+                trouble = error
+                watcher.said(f"{self.kept} cannot be kept: {error.what}: {error.why}")
+                self.kept = None
+        if self.kept is None:
+            await self._put_back()
+        self.rescue.done()
+        different = await arms[0].different() if self.kept is None else ()
+        for line in different:
+            watcher.said(f"not exactly as before: {line}")
+        watcher.told(Ended(self.kept, interrupted, different))
+        if trouble is not None:
+            raise trouble
+
+    async def _keep(self, kept: str) -> None:
+        layout = self.owner.cases.keep[kept]
+        names = tuple(one.name for one in parse_layout(layout.text, name=layout.name).instances)
+        self._tell(kept, names)
+        last = self.owner._arms[-1]
+        # Where the arm is what is kept, its engines need not start again.
+        stays = names if layout in last.plan.layouts.values() else ()
+        await last.clear(but=stays)
+        await last.run(layout, names)
+
+    async def _put_back(self) -> None:
+        first = self.owner._arms[0]
+        self._tell(None, tuple(one.wish.name for one in first.plan.before.wishes))
+        try:
+            for arms in self.owner._arms:
+                await arms.clear()
+            await first.restore()
+        except ControlError as error:
+            if not self.rescue.holds:
+                raise
+            raise ControlError(
+                what="What ran before is not all back",
+                why=f"{error.what}: {error.why}",
+                do=f"`slotdeck up {self.rescue.path}` starts it; first look at `slotdeck status`",
+            ) from None
+
+    def _tell(self, kept: str | None, names: tuple[str, ...]) -> None:
+        file = str(self.rescue.path) if self.rescue.holds else ""
+        self.owner.watcher.told(PuttingBack(kept, names, file))
+
+
+async def finished(work: Coroutine[object, object, None]) -> bool:
     """To the end, even when interrupted meanwhile; True if it was."""
-    work = asyncio.create_task(arms.end())
+    task = asyncio.create_task(work)
     try:
-        await asyncio.shield(work)
+        await asyncio.shield(task)
     except asyncio.CancelledError:
-        if work.done():
+        if task.done():
             raise
-        if (task := asyncio.current_task()) is not None:
-            task.uncancel()
+        if (current := asyncio.current_task()) is not None:
+            current.uncancel()
         say("still putting back what ran before (once more leaves all as it is now)")
-        await work
+        await task
         return True
     return False
 
 
-def client_pus(machine: Machine, engines: CpuSet) -> frozenset[int] | None:
-    """PUs that no engine of either arm uses, on cores of their own where there are such."""
-    free = machine.pus.usable - engines
-    alone = CpuSet(pu for core in machine.cores if not core.pus & engines for pu in core.pus)
-    chosen = (free & alone) or free
-    return frozenset(chosen) or None
-
-
-def offer_lines(planned: Plan, asked: Asked, wanted: int) -> list[str]:
-    """What will be done, before any of it is."""
-    lines = []
-    for letter, arm in (("A", asked.a), ("B", asked.b)):
-        lines += [
-            f"{letter} ({arm.name}): {name} {place}"
-            for name, place in planned.places[letter.lower()].items()
-        ]
-    if planned.both is not None:
-        turns = "" if asked.restart else ": both stay loaded and take turns"
-        lines.append(f"they fit side by side{turns}")
-    else:
-        lines.append(f"they do not fit side by side ({planned.why_apart}): one replaces the other")
-    if asked.restart:
-        starts = 2 * (asked.aa_pairs + asked.design.pairs)
-        lines.append(f"every block gets engines of its own: at most {starts} starts")
-    lines += [f"{name} is stopped, and started again at the end" for name in planned.stops]
-    lines += planned.losses
-    lines += [f"{name} does not run: it leaves the list" for name in planned.dropped]
-    load = asked.load
-    if load.concurrency != wanted:
-        lines.append(f"{load.concurrency} streams, so that every instance of an arm gets as many")
-    free = asked.client_pus
-    where = "on no PU of its own: the engines have all, so it may be the limit"
-    lines.append(f"load generator {where if free is None else f'on PU {CpuSet(free)}'}")
-    return lines
-
-
-def cost_lines(asked: Asked, arms: ServiceArms) -> list[str]:
-    """What a start took, as measured by now, and what that comes to."""
-    took = [s for starts in arms.start_s.values() for s in starts]
-    if not took or not asked.restart:
-        return []
-    mean = sum(took) / len(took)
-    left = 2 * (asked.aa_pairs + asked.design.pairs) - len(took)
-    return [f"a start takes {mean:.1f} s: at most {left} more of them, {left * mean:.0f} s in all"]
-
-
-def facts(planned: Plan) -> dict[str, object]:
-    """Layouts and placements, for the manifest; secrets of the files stay out."""
-    asked = {
-        arm: parse_layout(layout.text, name=layout.name).instances
-        for arm, layout in planned.layouts.items()
-    }
-    return {
-        f"arm_{arm}": {
-            "layout": Path(planned.layouts[arm].name).name,
-            "wishes": [{key: getattr(one, key) for key in TOLD} for one in asked[arm]],
-            "instances": [f"{name} {place}" for name, place in places.items()],
-        }
-        for arm, places in planned.places.items()
-    } | {"side_by_side": planned.both is not None, "why_apart": planned.why_apart or None}
-
-
-def say(line: str) -> None:
-    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
-    print(f"{clear}{line}", file=sys.stderr, flush=True)
-
-
-def show(label: str, progress: Progress) -> None:
-    """One line that is written over, where somebody watches."""
-    if sys.stderr.isatty():
-        told = f"\r\x1b[K{label}: {progress.phase} {progress.elapsed_s:.0f} s"
-        print(told, end="", file=sys.stderr, flush=True)
+def _own_file(paths: Paths) -> Path:
+    folder = paths.state / "ab"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder / f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}.json"

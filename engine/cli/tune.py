@@ -20,8 +20,11 @@ from engine.bench.ab_plan import as_layout, plan_each
 from engine.bench.runner import loop_factory
 from engine.bench.tune import GOALS, UNITS, Tuning, Wanted, figure, tune_json
 from engine.bench.values import Load
-from engine.cli.ab import REQUESTS, named
-from engine.cli.ab_run import INTERRUPTED, client_pus, put_back, say
+from engine.cli.ab import REQUESTS
+from engine.cli.ab_cases import named
+from engine.cli.ab_run import INTERRUPTED, finished
+from engine.cli.ab_tell import say
+from engine.cli.ab_words import client_pus
 from engine.cli.bench import LIMITS, fresh_seed, limits_of
 from engine.cli.layouts import checked, read_layout
 from engine.cli.text import folded, number, numbers, print_json, table
@@ -117,7 +120,7 @@ async def _tuned(
     parsed = checked(layout)
     base = parsed.instances[0]
     if asked.instance is not None:
-        base = named(parsed, asked.instance, layout.name)
+        base = named(parsed.instances, asked.instance, layout.name)
     client = await connect(environment=environment)
     machine = await client.machine()
     forms = asked.weight_only.split(",") if asked.weight_only else []
@@ -179,7 +182,7 @@ async def _searched(
             say("interrupted: what was measured is kept; putting back what ran before")
         best = _print(asked, tuning, refused, source)
     finally:
-        interrupted |= await put_back(arms)
+        interrupted |= await finished(arms.end())
     return INTERRUPTED if interrupted else 0 if best is not None else 1
 
 
@@ -196,7 +199,7 @@ def _print(
     chosen = None if best is None else tuning.candidates[best.number]
     written = None
     if chosen is not None:
-        base = named(checked(source[0]), source[1], source[0].name)
+        base = named(checked(source[0]).instances, source[1], source[0].name)
         written = layout_text(chosen, base, source[0], evidence(tuning))
         if asked.output:
             _write(asked.output, written)
