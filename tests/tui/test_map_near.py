@@ -164,15 +164,23 @@ def test_a_gpu_row_has_its_memory_load_and_holder() -> None:
         SERVER,
         (card,),
         strangers=(STRANGER,),
-        gpus=(GpuStatus(0, 0.34, 8 * GIB, 41.0), GpuStatus(1)),
+        gpus=(
+            GpuStatus(0, 0.34, 8 * GIB, 41.0, 56.0, throttle=("pl1",)),
+            GpuStatus(1, unknown=dict.fromkeys(("busy", "power_w"), "it sleeps")),
+        ),
     )
     text = rows(SERVER, View(SERVER, moment), 196, 25)
     assert "c gpu 0 · Arc A770 · ▅▅▅▁▁▁ 8.0/16.0 GiB" in text
-    assert "34 %" in rows(SERVER, View(SERVER, moment), 196, 25, "numa:0")
-    assert "▒ gpu 1 · Arc A770 · 16.0 GiB" in text
+    near = rows(SERVER, View(SERVER, moment), 196, 25, "numa:0")
+    assert "8.0/16.0 GiB · ▃ 34 % · held down by pl1 · 41 W · 56 °C" in near
+    assert "▒ gpu 1 · Arc A770 · 16.0 GiB · not measured" in text
     view = View(SERVER, moment)
     assert slot_text(view, "gpu:0").startswith("gpu:0 · Arc A770 · 16.0 GiB")
+    assert slot_text(view, "gpu:0").endswith("held down by pl1")
     assert "taken by py (pid 812, alice)" in slot_text(view, "gpu:1")
+    assert slot_text(view, "gpu:1").endswith("not measured: it sleeps")
+    partly = replace(moment, gpus=(GpuStatus(0, 0.3, unknown={"power_w": "no counter"}),))
+    assert slot_text(View(SERVER, partly), "gpu:0").endswith("no power: no counter")
     assert slot_text(view, "core:2") == "core:2 · PUs 2,34 · taken by py (pid 812, alice)"
 
 

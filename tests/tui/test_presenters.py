@@ -17,6 +17,7 @@ from engine.control import (
 )
 from engine.core.placement import Refusal
 from engine.core.status import (
+    GpuUse,
     Happening,
     InstanceStatus,
     Latency,
@@ -25,7 +26,7 @@ from engine.core.status import (
     State,
     TokenRates,
 )
-from tests.tui.machines import SERVER, SMALL
+from tests.tui.machines import GIB, SERVER, SMALL
 from tests.tui.scripted_control import AT, REFUSED, instance, placement, snapshot, two_instances
 from tui.present.answer import measured, progress
 from tui.present.badges import Badge, badges
@@ -128,6 +129,23 @@ def test_unknown_is_a_dash_and_its_reason_is_told() -> None:
     assert "local %: its process is gone" in lines[1]
     everything = "\n".join(plain(line) for line in long_details(failed, BADGE, 60, UNICODE))
     assert "no requests in 30 s" in everything
+
+
+def test_what_it_takes_of_each_gpu() -> None:
+    card = instance(
+        "card",
+        "gpu:0,1",
+        "0",
+        gpus=(0, 1),
+        gpu_use=(
+            GpuUse(0, 5 * GIB, 0.6, {"copy": 0.004, "compute": 0.6}),
+            GpuUse(1, why="none of its processes has it open"),
+        ),
+    )
+    lines = [plain(line) for line in long_details(card, BADGE, 90, UNICODE)]
+    at = next(at for at, line in enumerate(lines) if "GPUs" in line)
+    assert lines[at].endswith("gpu 0: 5.0 GiB · busy 60 % (compute 60 %)")
+    assert lines[at + 1].endswith("gpu 1: – · busy –: none of its processes has it open")
 
 
 def test_a_difference_comes_before_what_is_unknown() -> None:

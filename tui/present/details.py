@@ -1,6 +1,6 @@
 """The selected instance in words: the state's reason, asked against got, why a dash is a dash."""
 
-from engine.core.status import InstanceStatus
+from engine.core.status import GpuUse, InstanceStatus
 from tui.present.badges import Badge
 from tui.present.glyphs import Glyphs, spelled
 from tui.present.ink import Line, Span
@@ -36,6 +36,16 @@ def binding_text(each: InstanceStatus) -> str:
     got = f"PUs {clean(each.pus) or 'none'} · memory {clean(memory_words) or 'local'}"
     word = {True: "verified", False: "differs from what was asked", None: "not verified yet"}
     return f"{clean(each.slot)} → {got} · {word[each.verified]}"
+
+
+def gpu_text(use: GpuUse) -> str:
+    """`gpu 0: 5.0 GiB · busy 60 % (compute 60 %, copy 1 %)`, and why something is not known."""
+    words = [f"{memory(use.memory_bytes)}", f"busy {percent(use.busy)}"]
+    at_work = {name: share for name, share in use.engines.items() if round(share * 100)}
+    if at_work:
+        ranked = sorted(at_work.items(), key=lambda one: -one[1])
+        words[1] += f" ({', '.join(f'{name} {percent(share)}' for name, share in ranked)})"
+    return f"gpu {use.index}: {' · '.join(words)}{f': {use.why}' if use.why else ''}"
 
 
 def short_details(
@@ -83,7 +93,10 @@ def long_details(
         ("engine", f"{each.engine} · pid {each.pid or '–'} · port {each.port or '–'}", "text"),
         ("url", each.url or "–", "text"),
         ("placed", binding_text(each), verified),
-        ("GPUs", ", ".join(str(gpu) for gpu in each.gpus) or "none", "text"),
+        *(
+            ("GPUs" if at == 0 else "", words, "text")
+            for at, words in enumerate([gpu_text(use) for use in each.gpu_use] or ["none"])
+        ),
         ("TTFT", f"p50 {number(each.ttft_ms.p50)} ms · p95 {number(each.ttft_ms.p95)} ms", "text"),
         (
             "ITL",

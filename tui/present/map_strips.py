@@ -9,7 +9,7 @@ from tui.present.map_levels import heat, level
 from tui.present.map_parts import Piece, Plan
 from tui.present.map_rows import MEMORY, NODE, PACKAGE
 from tui.present.map_scene import Scene
-from tui.present.map_titles import gpu_words
+from tui.present.map_titles import gpu_words, measured
 from tui.present.text import fit
 from tui.present.units import gib, memory, percent
 
@@ -45,7 +45,7 @@ def gauge(scene: Scene, share: float, width: int) -> list[Span]:
 
 
 def gpu_row(scene: Scene, block: Block, at: int, width: int) -> list[Span]:
-    """`┌a gpu 0 · Arc B580 · ▅▅▁▁▁▁ 4.1/12.0 GiB · 34 % · 41 W`."""
+    """`┌a gpu 0 · Arc B580 · ▅▅▁▁▁▁ 4.1/12.0 GiB · ▃ 34 % · 41 W · 56 °C`."""
     glyphs, index = scene.glyphs, block.gpus[at]
     slot = f"gpu:{index}"
     glow = scene.lit_slots.get(slot, "")
@@ -57,14 +57,16 @@ def gpu_row(scene: Scene, block: Block, at: int, width: int) -> list[Span]:
     room = width - 4
     used = status.memory_used_bytes if status else None
     total = gpu.memory_bytes if gpu else None
+    at_work = level(status.busy) if status else None
     bar: list[Span] = []
-    if used is not None and total:
-        if room >= 34:
-            bar = [*gauge(scene, used / total, VRAM), Span(" ")]
-            room -= VRAM + 1
-        words = gpu_words(scene, index, room, vram=f"{gib(used)}/{memory(total)}")
-    else:
-        words = gpu_words(scene, index, room)
+    if used is not None and total and room >= 34:
+        bar = [*gauge(scene, used / total, VRAM), Span(" ")]
+        room -= VRAM + 1
+    if at_work is not None:
+        room -= 2  # the mark of its load
+    # A dash where only the size is known, once anything is.
+    of = f"{gib(used)}/{memory(total)}" if total and status and measured(status) else ""
+    words = gpu_words(scene, index, room, vram=of)
     name, *rest = [spelled(word, glyphs) for word in words]
     dot = spelled(" · ", glyphs)
     spans.append(Span(fit(name, min(room, len(name)), more=glyphs.more), ink))
@@ -72,8 +74,10 @@ def gpu_row(scene: Scene, block: Block, at: int, width: int) -> list[Span]:
         spans.append(Span(dot, "faint"))
         if place == 1 and bar:
             spans += bar
-        busy = level(status.busy) if status and word == percent(status.busy) else None
-        spans.append(Span(word, "gpu" if busy is None else heat(busy)))
+        if at_work is not None and status and word == percent(status.busy):
+            spans.append(Span(f"{glyphs.levels[at_work]} {word}", heat(at_work)))
+            continue
+        spans.append(Span(word, "warning" if word.startswith("held down") else "gpu"))
     return [Span(span.text, span.ink, glow) for span in spans] if glow else spans
 
 

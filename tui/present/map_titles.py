@@ -1,6 +1,7 @@
 """The words on the map: packages, NUMA nodes with their memory, GPUs, the legend."""
 
 from engine.core.cpuset import CpuSet
+from engine.core.status import GpuStatus
 from engine.core.strangers import Stranger, held_pus, holders, on
 from tui.present.badges import badges
 from tui.present.glyphs import Glyphs
@@ -13,6 +14,15 @@ from tui.present.map_zoom import crumb
 from tui.present.text import clean
 from tui.present.units import count, memory, number, percent
 from tui.view import View
+
+GPU_FIGURES = {
+    "busy": "load",
+    "memory_used_bytes": "used memory",
+    "power_w": "power",
+    "temperature_c": "temperature",
+    "frequency_mhz": "clock",
+    "throttle": "throttling",
+}
 
 
 def package_title(scene: Scene, group: Group, width: int) -> str:
@@ -48,20 +58,43 @@ def node_title(scene: Scene, block: Block, room: int) -> tuple[str, str]:
 
 
 def gpu_words(scene: Scene, index: int, room: int, *, vram: str = "") -> list[str]:
-    """`gpu 0`, `Arc B580`, `12.0 GiB`, `34 %`, `41 W`, the rightmost dropped first."""
+    """`gpu 0`, `Arc B580`, `12.0 GiB`, `34 %`, `41 W`, `56 °C`, the rightmost dropped first."""
     gpu = next((each for each in scene.machine.gpus if each.index == index), None)
     status = scene.gpus.get(index)
     words = [f"gpu {index}"]
     if gpu:
         words.append(clean(gpu.name or gpu.device or gpu.pci))
         words.append(vram or memory(gpu.memory_bytes))
-    if status:
+    if status and not measured(status):
+        words.append("not measured")
+    elif status:
         words.append(percent(status.busy))
+        if status.throttle:
+            words.append(f"held down by {clean(' and '.join(status.throttle))}")
         if status.power_w is not None:
             words.append(f"{number(status.power_w)} W")
+        if status.temperature_c is not None:
+            words.append(f"{number(status.temperature_c)} °C")
     while len(words) > 1 and len(" · ".join(words)) > room:
         words.pop()
     return words
+
+
+def measured(status: GpuStatus) -> bool:
+    """Whether anything at all is known of its work."""
+    figures = (status.busy, status.memory_used_bytes, status.power_w, status.temperature_c)
+    return any(each is not None for each in figures)
+
+
+def gpu_whys(status: GpuStatus) -> str:
+    """What is not known of a GPU and why, what holds it down, and what figures leave out."""
+    words = [f"held down by {' and '.join(status.throttle)}"] if status.throttle else []
+    if not measured(status) and len(set(status.unknown.values())) == 1:
+        words.append(f"not measured: {next(iter(status.unknown.values()))}")
+    else:
+        words += [f"no {GPU_FIGURES.get(key, key)}: {why}" for key, why in status.unknown.items()]
+    words += [f"{GPU_FIGURES.get(key, key)} {note}" for key, note in status.notes.items()]
+    return clean(" · ".join(words))
 
 
 def slot_text(view: View, slot: str) -> str:
@@ -76,13 +109,16 @@ def slot_text(view: View, slot: str) -> str:
     if slot.startswith("gpu:"):
         indexes = _indexes(slot[4:])
         first = next(iter(indexes), -1)
-        words = [slot, *gpu_words(Scene(machine), first, 60)[1:]]
+        gpus = {each.index: each for each in view.snapshot.gpus} if view.snapshot else {}
+        words = [slot, *gpu_words(Scene(machine, gpus=gpus), first, 60)[1:]]
         names = [each.name for each in view.instances if set(each.gpus) & indexes.pus]
         theirs = on(strangers, gpus=indexes.pus)
         words += [_held_by([name for name in names if _holds(view, name)], theirs)]
         gpu = next((each for each in machine.gpus if each.index == first), None)
         if gpu and (link := link_words(gpu, machine, gpu_links(machine))):
             words.append(link)
+        if (status := gpus.get(first)) and (why := gpu_whys(status)):
+            words.append(why)
         return " · ".join(words)
     pus = slot_pus(machine, slot)
     names = [
