@@ -52,6 +52,9 @@ def main(
     if not free or _somebody_answers(paths):
         return _say("another service of this user runs", ALREADY)
     while not (free := _locked(journal_lock)) and time.monotonic() < deadline:
+        if _somebody_answers(paths):
+            # Its runtime folder had been removed, as by the last logout; now it is back.
+            return _say("another service of this user runs", ALREADY)
         time.sleep(0.02)
     if not free:
         # One journal, one writer: e.g. a cron job without the login's XDG_RUNTIME_DIR.

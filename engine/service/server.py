@@ -34,6 +34,7 @@ from engine.service.connection import (
     send,
     send_failure,
 )
+from engine.service.door import Door
 from engine.service.loads import Loads
 from engine.service.logs import read_log
 from engine.service.managed import known
@@ -70,7 +71,7 @@ class Service:
         patience: Policy | None = None,
         root: HostRoot | None = None,
     ) -> None:
-        self._paths = paths
+        self._door = Door(paths, self._serve)
         self._idle_exit_s = idle_exit_s
         around = Surroundings(environment, paths.models)
         self._supervisor = Supervisor(paths, around, root=root, patience=patience)
@@ -95,9 +96,9 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         adopt(self._supervisor)
-        server, ours = await self._listen()
+        await self._door.open()
         work = [
-            loop.create_task(self._tick(ours)),
+            loop.create_task(self._tick()),
             loop.create_task(self._sample_on()),
             loop.create_task(self._wait_for_stop()),
         ]
@@ -106,9 +107,7 @@ class Service:
         for task in work:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
-        server.close()
-        if _inode(self._paths.socket) == ours:
-            self._paths.socket.unlink(missing_ok=True)
+        self._door.close()
         await self._sampler.close()
         await self._loads.stop()
         await self._supervisor.close()
@@ -116,26 +115,12 @@ class Service:
             task.result()  # a bug: the next service does better without our state
         return 0
 
-    async def _listen(self) -> tuple[asyncio.Server, int | None]:
-        """Serve the socket, 0600; returns which file it is."""
-        with contextlib.suppress(FileNotFoundError):
-            # We hold the lock and nobody answered, so nobody serves this socket any more.
-            self._paths.socket.unlink()
-        mask = os.umask(0o177)
-        try:
-            server = await asyncio.start_unix_server(
-                self._serve, self._paths.socket, limit=LIMIT_BYTES
-            )
-        finally:
-            os.umask(mask)
-        return server, _inode(self._paths.socket)
-
     async def _wait_for_stop(self) -> None:
         await self._stop.wait()
 
     # Time passing
 
-    async def _tick(self, ours: int | None) -> None:
+    async def _tick(self) -> None:
         supervisor = self._supervisor
         while True:
             with contextlib.suppress(TimeoutError):
@@ -143,9 +128,8 @@ class Service:
                 await asyncio.wait_for(supervisor.stirred.wait(), pause)
             supervisor.stirred.clear()
             supervisor.tick()
-            if _inode(self._paths.socket) != ours:
-                # Nobody can reach us any more; the next service takes over.
-                self._stop.set()
+            if not await self._door.keep():
+                self._stop.set()  # nobody can reach us any more
             now = time.monotonic()
             busy = self._connections or self._loads.status()
             if busy or any(one.active for one in supervisor.managed.values()):
@@ -370,10 +354,3 @@ def _change(request: Request) -> Change:
     if isinstance(change, ApplyLayout) and change.base == HOME:
         return replace(change, base=str(Path(HOME).expanduser()))
     return change
-
-
-def _inode(path: Path) -> int | None:
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return None

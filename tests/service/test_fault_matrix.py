@@ -45,7 +45,8 @@ ELSEWHERE = {
         "a_journal_that_cannot_be_read_is_kept_aside",
         "the_journal_of_another_host_is_left_alone",
         "a_deleted_lock_makes_no_second_service",
-        "a_deleted_socket_hands_over_to_the_next_service",
+        "a_deleted_socket_is_made_again",
+        "after_the_last_logout_engines_are_still_looked_after",
     ),
     "test_bad_engines.py": (
         "a_ready_engine_that_crashes_comes_back",

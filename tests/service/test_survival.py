@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
+import socket
 
 import pytest
 
@@ -12,7 +14,7 @@ from engine.core.errors import ServiceUnreachable
 from engine.core.status import State
 from engine.drivers.openai_api import Piece, stream
 from engine.host.paths import Paths
-from tests.processes import Home, alive, eventually_async, state_of
+from tests.processes import WITHIN_S, Home, alive, eventually_async, state_of
 
 
 async def test_a_stream_goes_on_when_the_service_is_killed(home: Home) -> None:
@@ -194,15 +196,43 @@ async def test_one_journal_has_one_service_whatever_the_socket(home: Home) -> No
     assert alive(first)
 
 
-async def test_a_deleted_socket_hands_over_to_the_next_service(home: Home) -> None:
+async def test_a_deleted_socket_is_made_again(home: Home) -> None:
     client = await home.connect()
     pid = (await home.up(client, {"name": "a"})).instances[0].pid
     first = await home.service_pid()
     home.paths.socket.unlink()
     client = await home.connect()
-    snapshot = await home.until(client, lambda now: "a" in now and now["a"].state == "ready")
+    snapshot = await client.snapshot()
     assert snapshot.instances[0].pid == pid
-    assert snapshot.service_pid != first
+    assert snapshot.service_pid == first
+
+
+async def test_after_the_last_logout_engines_are_still_looked_after(home: Home) -> None:
+    """Then XDG_RUNTIME_DIR is removed with all that is in it, until the next login."""
+    client = await home.served("patience=Policy(backoff_first_s=0.1)")
+    pid = (await home.up(client, {"name": "a", "restart": "on-failure"})).instances[0].pid
+    assert pid is not None
+    service = await home.service_pid()
+    login = home.paths.runtime.parent
+    shutil.rmtree(login)
+    os.kill(pid, signal.SIGKILL)
+    await eventually_async(lambda: home.journal()["instances"][0]["life"]["restarts"] == 1)
+    login.mkdir(mode=0o700)
+    client = await home.connect()
+    now = await home.until_state(client, "a", State.READY)
+    assert now.pid not in (pid, None)
+    assert await home.service_pid() == service
+
+
+async def test_a_service_ends_where_another_has_taken_its_place(home: Home) -> None:
+    service = home.start_service()
+    await eventually_async(home.paths.socket.exists)
+    aside = home.paths.socket.with_name("aside.sock")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(aside))
+        aside.rename(home.paths.socket)
+        assert await asyncio.to_thread(service.wait, WITHIN_S) == 0
+        assert home.paths.socket.exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
