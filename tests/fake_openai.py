@@ -101,6 +101,8 @@ class Connection(asyncio.Protocol):
             request = json.loads(body)
             chat = "messages" in request
             prompt = request["messages"][-1]["content"] if chat else request["prompt"]
+            if isinstance(prompt, list):
+                prompt = "".join(part["text"] for part in prompt)
             seen = Seen(prompt, at, request, headers.get("authorization"))
             self.server.seen.append(seen)
             if self.options.status != 200:

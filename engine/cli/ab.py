@@ -20,7 +20,7 @@ from engine.bench.values import Load
 from engine.cli.ab_cases import cases
 from engine.cli.ab_run import Comparisons
 from engine.cli.ab_tell import Person, Program, Watcher
-from engine.cli.bench import fresh_seed
+from engine.cli.bench_options import fresh_seed
 from engine.cli.text import print_json
 from engine.client import connect
 from engine.core.compare import compare_runs

@@ -45,44 +45,6 @@ WORKERS = ("torch", "ipex")
 """The engines that run our worker, which can measure itself."""
 INPUT_LEN = OUTPUT_LEN = 32
 ITERATIONS, WARMUPS = 20, 3
-_ONLINE_ONLY = (
-    *("model", "concurrency", "rate", "arrival", "max_in_flight", "prompts", "duration"),
-    *("requests", "warmup", "ttft_ms", "itl_ms", "tpot_ms", "e2e_ms", "seed", "api_key_env"),
-    *("backend", "backend_path", "tokenizer"),
-)
-_OFFLINE_ONLY = ("batch_size", "num_iter", "num_warmup")
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that only --offline has."""
-    parser.add_argument(
-        "--offline",
-        action="store_true",
-        help="TARGET is LAYOUT or LAYOUT:NAME; measure its engine alone, without HTTP",
-    )
-    parser.add_argument(
-        "--batch-size", metavar="N,N", help="with --offline: prompts at once, each in turn (1)"
-    )
-    parser.add_argument(
-        "--num-iter", type=int, metavar="N", help="with --offline: measured iterations (20)"
-    )
-    parser.add_argument(
-        "--num-warmup", type=int, metavar="N", help="with --offline: iterations before them (3)"
-    )
-
-
-def check(asked: argparse.Namespace) -> None:
-    """Options of the other way of measuring are a mistake, not a wish to ignore."""
-    others = _ONLINE_ONLY if asked.offline else _OFFLINE_ONLY
-    for name in others:
-        if getattr(asked, name) is not None:
-            flag = f"--{name.replace('_', '-')}"
-            raise UsageError(
-                what=f"{flag} and {'--offline' if asked.offline else 'a running engine'} "
-                "do not go together",
-                why=f"{flag} is for {'load over HTTP' if asked.offline else '--offline'} only",
-                do=f"Leave {flag} out" if asked.offline else f"Leave {flag} out, or add --offline",
-            )
 
 
 def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:

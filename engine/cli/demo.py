@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from engine.bench.runner import run as measure
 from engine.bench.values import Load, Report, Target
 from engine.cli import models
-from engine.cli.bench import free_pus, fresh_seed
+from engine.cli.bench import free_pus
+from engine.cli.bench_options import fresh_seed
 from engine.cli.layouts import checked, read_layout, shipped
 from engine.cli.main import open_panel
 from engine.cli.text import number, percent, table

@@ -25,7 +25,7 @@ from engine.cli.ab_cases import named
 from engine.cli.ab_run import INTERRUPTED, finished
 from engine.cli.ab_tell import say
 from engine.cli.ab_words import client_pus
-from engine.cli.bench import LIMITS, fresh_seed, limits_of
+from engine.cli.bench_options import LIMITS, fresh_seed, limits_of
 from engine.cli.layouts import checked, read_layout
 from engine.cli.text import folded, number, numbers, print_json, table
 from engine.client import connect

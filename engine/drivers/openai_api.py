@@ -22,6 +22,7 @@ __all__ = [
     "Response",
     "get",
     "post_json",
+    "redacted",
     "refused",
     "stream",
 ]
@@ -125,7 +126,7 @@ async def stream(
             exchange.watch_silence(idle_timeout_s)
             await exchange.done
     except ExchangeError as error:
-        raise _unreachable(place, _redacted(str(error), api_key)) from None
+        raise _unreachable(place, redacted(str(error), api_key)) from None
     if exchange.status != 200:
         refusal = Response(exchange.status, bytes(events.plain))
         raise refused(place.shown, refusal, api_key=api_key)
@@ -133,7 +134,7 @@ async def stream(
     if events.error is not None:
         raise EngineRefused(
             what=f"{place.shown} ended the stream with an error",
-            why=_redacted(events.error, api_key),
+            why=redacted(events.error, api_key),
             do="Read the engine's log for the cause.",
             status=200,
         )
@@ -141,7 +142,7 @@ async def stream(
         why = "the answer ended without [DONE]"
         if events.plain:
             why = f"the answer is not a stream of events ({printable(bytes(events.plain))})"
-        raise _unreachable(place, _redacted(why, api_key))
+        raise _unreachable(place, redacted(why, api_key))
     times = events.times
     return Finished(
         sent_at=sent_at,
@@ -163,7 +164,7 @@ def refused(shown_url: str, response: Response, *, api_key: str | None = None) -
         why = f"HTTP {status}, a redirect, and redirects are not followed"
         do = "Give the address that the engine itself listens on."
     else:
-        message = _redacted(error_message(response.body), api_key)
+        message = redacted(error_message(response.body), api_key)
         why = f"HTTP {status}: {message}" if message else f"HTTP {status}"
         do = {
             401: "Give the API key that the engine was started with.",
@@ -174,7 +175,7 @@ def refused(shown_url: str, response: Response, *, api_key: str | None = None) -
     return EngineRefused(what=f"{shown_url} answered with an error", why=why, do=do, status=status)
 
 
-def _redacted(text: str, secret: str | None) -> str:
+def redacted(text: str, secret: str | None) -> str:
     """Engines like to repeat a wrong key in their answer."""
     return text.replace(secret, "***") if secret else text
 
@@ -278,5 +279,5 @@ async def _whole(
     except TimeoutError:
         raise _unreachable(place, f"no whole answer within {timeout_s:g} s") from None
     except ExchangeError as error:
-        raise _unreachable(place, _redacted(str(error), api_key)) from None
+        raise _unreachable(place, redacted(str(error), api_key)) from None
     return Response(exchange.status, bytes(collected.plain))

@@ -4,6 +4,7 @@ import json
 import shutil
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
 
@@ -14,6 +15,8 @@ from engine.bench.outside.finding import TOOLS, find, version
 from engine.bench.outside.job import Job
 from engine.bench.outside.running import Backend, row_of, run_outside
 from engine.bench.prepare import Prepared
+from engine.bench.prompt_file import PromptFile
+from engine.bench.prompts import Prompt
 from engine.bench.values import Target
 from engine.core.errors import ControlError, UsageError
 from engine.core.goodput import Limits
@@ -91,12 +94,47 @@ def test_requests_that_failed_are_errors(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", TOOLS)
 def test_the_whole_load_is_asked_for(tmp_path: Path, name: str) -> None:
-    job = Job("http://h:1", "m", "/models/m", ["Once upon"], LOAD, tmp_path)
+    job = Job("http://h:1", "m", "/models/m", [Prompt("Once upon")], LOAD, tmp_path, "sekret")
     words = " ".join(TOOLS[name].words(job))
-    for said in ("http://h:1", "/models/m", "6", "8"):
+    for said in ("http://h:1", "/models/m", "6", "/v1/completions" * (name != "aiperf")):
         assert said in words
     (prompts,) = tmp_path.glob("prompts.*")
     assert "Once upon" in prompts.read_text()
+    assert "8" in words + prompts.read_text()
+    everything = words + "".join(one.read_text() for one in tmp_path.iterdir())
+    assert "sekret" not in everything + repr(job), "all may read its words, and files are kept"
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_a_chat_is_asked_on_its_own_path(tmp_path: Path, name: str) -> None:
+    chat = Prompt(messages=[{"role": "user", "content": "Why?"}])
+    job = Job("http://h:1", "m", "/models/m", [chat], LOAD, tmp_path)
+    words = TOOLS[name].words(job)
+    assert {"guidellm": "/v1/chat/completions", "aiperf": "chat", "vllm": "openai-chat"}[name] in (
+        word for one in words for word in (one, *one.replace("=", ",").split(","))
+    )
+    (prompts,) = tmp_path.glob("prompts.*")
+    assert "Why?" in prompts.read_text()
+
+
+def test_prompts_that_a_tool_cannot_ask(tmp_path: Path) -> None:
+    system = {"role": "system", "content": "Be brief."}
+    files = {
+        "their own": [Prompt("a", max_tokens=3)],
+        "without a system's words": [Prompt(messages=[system])],
+        "both texts and chats": [Prompt("a"), Prompt(messages=[{"role": "user", "content": "b"}])],
+    }
+    for why, prompts in files.items():
+        source = PromptFile(prompts, 1, {})
+        with pytest.raises(UsageError, match=why):
+            run_outside(
+                scripted(tmp_path / why, ""),
+                [Target("t", "http://127.0.0.1:1")],
+                LOAD,
+                prompts=source,
+            )
+    for name in ("guidellm", "aiperf"):
+        assert TOOLS[name].why_not(LOAD, [Prompt("a", max_tokens=3)]) is None
 
 
 def tool(path: Path, lines: str) -> Path:
@@ -115,7 +153,7 @@ def scripted(folder: Path, lines: str) -> Backend:
 
 RESULT = CAPTURES / "vllm-bench-0.32.json"
 LEAVES_RESULT = (
-    "folder = sys.argv[sys.argv.index('--result-dir') + 1]\n"
+    "folder = sys.argv[sys.argv.index('--result-dir') + 1]; "
     f"shutil.copy({str(RESULT)!r}, folder + '/vllm.json')"
 )
 
@@ -142,12 +180,30 @@ def test_a_tool_measures_and_its_result_is_told_as_its_own(fake: Fake, tmp_path:
         ("sys.exit(3)", "it said nothing"),
         ("", "No such file"),
         (f"{LEAVES_RESULT}; open(folder + '/vllm.json', 'w').write('{{}}')", "KeyError"),
+        (
+            f"{LEAVES_RESULT}; text = open(folder + '/vllm.json').read(); "
+            "open(folder + '/vllm.json', 'w').write(text.replace('prompts\": 6', 'prompts\": 9'))",
+            "4 to 1,024 tokens",
+        ),
+        (
+            "import os; print('Error: ' + os.environ['OPENAI_API_KEY'] + ' is bad'); sys.exit(1)",
+            "Error: *** is bad",
+        ),
     ],
 )
 def test_a_tool_that_fails_is_quoted(fake: Fake, tmp_path: Path, lines: str, why: str) -> None:
+    target = replace(fake(), api_key="sekret")
     with pytest.raises(ControlError) as caught:
-        run_outside(scripted(tmp_path, lines), [fake()], LOAD)
+        run_outside(scripted(tmp_path, lines), [target], LOAD)
     assert why in caught.value.why
+
+
+def test_a_key_for_elsewhere_is_not_sent_along(fake: Fake, tmp_path: Path) -> None:
+    backend = scripted(
+        tmp_path, f"import os; assert 'OPENAI_API_KEY' not in os.environ\n{LEAVES_RESULT}"
+    )
+    elsewhere = replace(backend, environment={**backend.environment, "OPENAI_API_KEY": "mine"})
+    assert run_outside(elsewhere, [fake()], LOAD).targets[0].requests == 6
 
 
 def test_a_load_that_a_tool_cannot_make(tmp_path: Path) -> None:

@@ -43,7 +43,6 @@ QUICK = ("--requests", "3", "--output-len", "3", "--json")
         (["--prompts", "p.jsonl", "--input-len", "4"], "lengths of their own"),
         (["--prompts", "missing.jsonl"], "No such file"),
         (["--backend-path", "/x"], "Add --backend"),
-        (["--backend", "aiperf", "--prompts", "x"], "our made-up prompts only"),
         (["--backend", "aiperf", "--backend-path", "/x"], "There is no aiperf at /x"),
     ],
 )

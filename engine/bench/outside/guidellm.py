@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.bench.outside.job import Answer, Job, One, seconds
+from engine.bench.prompts import Prompt
 from engine.bench.values import Load
 
 _RESULT = "guidellm.json"
@@ -16,6 +17,7 @@ class GuideLlm:
     name = "guidellm"
     program = "guidellm"
     package = "guidellm"
+    key_variable = "GUIDELLM__SPEC__BACKEND__API_KEY"
     differs: Sequence[str] = (
         "GuideLLM keeps the first and the last token's time only: no gap of its own, so ITL is a "
         "dash; what it calls inter-token latency is our TPOT (and its time per output token "
@@ -25,7 +27,7 @@ class GuideLlm:
         "all streams of GuideLLM start at one instant, ours are spread over one inter-token time",
     )
 
-    def why_not(self, load: Load) -> str | None:
+    def why_not(self, load: Load, prompts: Sequence[Prompt]) -> str | None:
         if load.limits.itl_s is not None:
             return "GuideLLM keeps no gaps between tokens: give --tpot-ms in place of --itl-ms"
         return None
@@ -33,10 +35,10 @@ class GuideLlm:
     def words(self, job: Job) -> list[str]:
         load = job.load
         prompts = job.folder / "prompts.jsonl"
-        prompts.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in job.prompts))
+        prompts.write_text("".join(json.dumps(_row(job, one)) + "\n" for one in job.prompts))
         engine = [
             *("kind=openai_http", f"target={job.base}", f"model={job.model}"),
-            *("request_format=/v1/completions", "validate_backend=false"),
+            *(f"request_format={job.path}", "validate_backend=false"),
             *(f"max_tokens={load.output_len}", f"extras.body.temperature={load.temperature:g}"),
             *(("extras.body.ignore_eos=true",) if load.ignore_eos else ()),
         ]
@@ -74,3 +76,8 @@ class GuideLlm:
         failed = told["requests"]["errored"]
         first = str(failed[0]["info"]["error"]) if failed else None
         return Answer(requests, len(failed), first, float(told["duration"]))
+
+
+def _row(job: Job, prompt: Prompt) -> dict[str, object]:
+    asks = {"messages": prompt.messages} if prompt.messages else {"prompt": prompt.text}
+    return {**asks, "output_tokens_count": job.output_len(prompt)}

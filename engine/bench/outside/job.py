@@ -1,10 +1,11 @@
 """What an outside load generator is asked, and what every one's answer is turned into."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from engine.bench.prompts import Prompt
 from engine.bench.values import Load
 from engine.core.errors import ControlError
 
@@ -17,9 +18,19 @@ class Job:
     model: str
     tokenizer: str
     """A folder: all of these tools want one, whatever the engine counts."""
-    prompts: Sequence[str]
+    prompts: Sequence[Prompt]
+    """All texts, or all chats."""
     load: Load
     folder: Path
+    api_key: str | None = field(default=None, repr=False)
+    """For its environment: of words on a command line everybody here can read."""
+
+    @property
+    def path(self) -> str:
+        return self.prompts[0].path
+
+    def output_len(self, prompt: Prompt) -> int:
+        return self.load.output_len if prompt.max_tokens is None else prompt.max_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +77,13 @@ class Tool(Protocol):
         """What it defines differently from us, for the reader of its figures."""
         ...
 
-    def why_not(self, load: Load) -> str | None:
-        """Why it cannot make this load, or None."""
+    @property
+    def key_variable(self) -> str:
+        """Of its environment, from which it takes the API key."""
+        ...
+
+    def why_not(self, load: Load, prompts: Sequence[Prompt]) -> str | None:
+        """Why it cannot make this load of these, or None."""
         ...
 
     def words(self, job: Job) -> list[str]:
@@ -75,7 +91,8 @@ class Tool(Protocol):
         ...
 
     def read(self, folder: Path) -> Answer:
-        """Raises KeyError, TypeError or ValueError where its form is not the known one."""
+        """Raises KeyError, TypeError or ValueError where its form is not the known one, and
+        ControlError where it has not done what it was asked."""
         ...
 
 

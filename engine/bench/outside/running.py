@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,11 +19,12 @@ from engine.bench.manifest import manifest
 from engine.bench.outside.finding import version
 from engine.bench.outside.job import Answer, Job, Tool, not_understood
 from engine.bench.prepare import FIRST_PROMPT, Prepared, prepare, shown_url
-from engine.bench.prompts import Prompts
+from engine.bench.prompts import Prompt, Prompts, PromptSource
 from engine.bench.values import ClientHealth, Load, Report, Target, TargetReport
 from engine.core.errors import ControlError, UsageError
 from engine.core.goodput import GoodputCount
 from engine.core.quantiles import summarize
+from engine.drivers.openai_api import redacted
 from engine.drivers.openai_events import printable
 
 PROMPTS_OF_A_DURATION = 2_000
@@ -57,10 +58,17 @@ def run_outside(
     load: Load,
     *,
     client_pus: frozenset[int] | None = None,
+    prompts: PromptSource | None = None,
     say: Callable[[str], None] = lambda _line: None,
 ) -> Report:
     """One target after the other. Raises UsageError, EngineUnreachable and ControlError."""
-    if why := backend.tool.why_not(load):
+    source = prompts or Prompts(load.seed)
+    asked = _prompts(source, load, load.input_len)
+    chats = sum(bool(one.messages) for one in asked)
+    why = backend.tool.why_not(load, asked)
+    if 0 < chats < len(asked):
+        why = "it asks all prompts on one path, and the file has both texts and chats"
+    if why:
         raise UsageError(
             what=f"{backend.tool.program} cannot make this load", why=why, do="Change it"
         )
@@ -70,14 +78,16 @@ def run_outside(
     with Pinned(client_pus) as pinned:
         for target in targets:
             say(f"{backend.tool.program} measures {target.name}")
-            rows.append(_measured(backend, target, load))
+            rows.append(_measured(backend, target, load, source, scale=prompts is None))
         health = ClientHealth(
             cpu_share=(_cpu_of_children() - cpu_before) / (time.perf_counter() - began),
             runqueue_wait_share=None,
             judged=False,
         )
         with asyncio.Runner() as runner:
-            facts = runner.run(_facts(backend, started_at, load, rows, health, pinned, client_pus))
+            facts = runner.run(
+                _facts(backend, started_at, load, rows, health, pinned, client_pus, source.facts)
+            )
     return Report(tuple(rows), health, facts)
 
 
@@ -89,6 +99,7 @@ async def _facts(
     health: ClientHealth,
     pinned: Pinned,
     client_pus: frozenset[int] | None,
+    prompts: Mapping[str, object],
 ) -> dict[str, object]:
     facts = manifest(
         started_at=started_at,
@@ -97,7 +108,7 @@ async def _facts(
         health=health,
         pinned=pinned,
         client_pus=client_pus,
-        prompts=Prompts(load.seed).facts,
+        prompts=prompts,
     )
     told = {
         "name": backend.tool.name,
@@ -107,21 +118,24 @@ async def _facts(
     return {**facts, "rules": _RULES, "event_loop": None, "backend": told}
 
 
-def _measured(backend: Backend, target: Target, load: Load) -> TargetReport:
-    prompts = Prompts(load.seed)
-    ready = asyncio.run(prepare(target, load, prompts))
+def _prompts(source: PromptSource, load: Load, words: int) -> list[Prompt]:
     count = load.requests or PROMPTS_OF_A_DURATION
+    return [source.prompt(FIRST_PROMPT + one, words) for one in range(count + load.warmups)]
+
+
+def _measured(
+    backend: Backend, target: Target, load: Load, source: PromptSource, *, scale: bool
+) -> TargetReport:
+    ready = asyncio.run(prepare(target, load, Prompts(load.seed), scale=scale))
     with tempfile.TemporaryDirectory(prefix="slotdeck-bench-") as folder:
         job = Job(
             base=ready.base,
             model=ready.model,
             tokenizer=backend.tokenizer or _tokenizer_of(ready),
-            prompts=[
-                prompts.text(FIRST_PROMPT + number, ready.words)
-                for number in range(count + load.warmups)
-            ],
+            prompts=_prompts(source, load, ready.words),
             load=load,
             folder=Path(folder),
+            api_key=target.api_key,
         )
         answer = measured_by(backend, job)
     return row_of(backend.tool, target, ready, load, answer)
@@ -131,9 +145,13 @@ def measured_by(backend: Backend, job: Job) -> Answer:
     """The tool's own run, and what it has written about it."""
     tool = backend.tool
     said = job.folder / "said.txt"
+    # Somebody's key for elsewhere is none of this engine's business.
+    unwanted = (*_UNWANTED, tool.key_variable)
     environment = {
-        name: value for name, value in backend.environment.items() if name not in _UNWANTED
+        name: value for name, value in backend.environment.items() if name not in unwanted
     }
+    if job.api_key is not None:
+        environment[tool.key_variable] = job.api_key
     with said.open("wb") as log:
         process = subprocess.Popen(
             [str(backend.program), *tool.words(job)],
@@ -151,16 +169,18 @@ def measured_by(backend: Backend, job: Job) -> Answer:
     if code := process.returncode:
         raise ControlError(
             what=f"{tool.program} failed with exit code {code}",
-            why=_last_line(said) or "it said nothing",
+            why=redacted(_last_line(said), job.api_key) or "it said nothing",
             do="Run it by hand to see all it says: "
             f"{backend.program} {' '.join(tool.words(job)[:2])} …, or measure without --backend",
         )
     try:
-        return tool.read(job.folder)
+        answer = tool.read(job.folder)
     except OSError as error:
         raise not_understood(tool.program, ValueError(error.strerror)) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise not_understood(tool.program, error) from None
+    said_first = answer.first_error and redacted(answer.first_error, job.api_key)
+    return replace(answer, first_error=said_first)
 
 
 def row_of(

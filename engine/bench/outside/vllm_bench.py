@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.bench.outside.job import Answer, Job, One, tpot_of
+from engine.bench.prompts import Prompt
 from engine.bench.values import Load
+from engine.core.errors import ControlError
 
 _RESULT = "vllm.json"
 
@@ -16,33 +18,41 @@ class VllmBench:
     name = "vllm"
     program = "vllm"
     package = "vllm"
+    key_variable = "OPENAI_API_KEY"
     differs: Sequence[str] = (
         "vLLM's tokens/s divide the tokens of finished requests by the time from the first send "
         "to the last answer, slow beginning and end included; ours count what arrives in a window",
         "vLLM's TTFT begins before its HTTP client connects and writes; ours begins at the socket",
+        "of a chat vLLM's TTFT ends with the opening event, which has no text yet; its first gap "
+        "then lasts until the first text",
         "all streams of vLLM start at one instant, ours are spread over one inter-token time",
     )
 
-    def why_not(self, load: Load) -> str | None:
+    def why_not(self, load: Load, prompts: Sequence[Prompt]) -> str | None:
         if load.requests is None:
             return "vllm bench serve counts requests and knows no duration: give --requests N"
+        if any(one.max_tokens not in (None, load.output_len) for one in prompts):
+            return "vllm bench serve has one --output-len for all, and some prompts have their own"
+        if any(one.messages and not _is_question(one) for one in prompts):
+            return "vllm bench serve asks one question without a system's words or earlier answers"
         return None
 
     def words(self, job: Job) -> list[str]:
         """As a ShareGPT file, which is the one form of ours that needs no pandas."""
         load = job.load
+        is_chat = bool(job.prompts[0].messages)
         talks = [
-            [{"from": "human", "value": text}, {"from": "gpt", "value": "an answer of some words"}]
-            for text in job.prompts
+            [{"from": "human", "value": _text(one)}, {"from": "gpt", "value": "an answer"}]
+            for one in job.prompts
         ]
         prompts = job.folder / "prompts.json"
         prompts.write_text(json.dumps([{"conversations": talk} for talk in talks]))
         return [
-            *("bench", "serve", "--backend", "openai", "--base-url", job.base),
-            *("--endpoint", "/v1/completions", "--model", job.model),
+            *("bench", "serve", "--backend", "openai-chat" if is_chat else "openai"),
+            *("--base-url", job.base, "--endpoint", job.path, "--model", job.model),
             *("--tokenizer", job.tokenizer, "--dataset-name", "sharegpt"),
             *("--dataset-path", str(prompts), "--sharegpt-output-len", str(load.output_len)),
-            *("--disable-shuffle", "--num-prompts", str(load.requests)),
+            *("--disable-shuffle", "--no-oversample", "--num-prompts", str(load.requests)),
             *("--num-warmups", str(load.warmups), *_pace(load)),
             *(("--ignore-eos",) if load.ignore_eos else ()),
             *("--temperature", f"{load.temperature:g}", "--seed", str(load.seed)),
@@ -52,6 +62,14 @@ class VllmBench:
 
     def read(self, folder: Path) -> Answer:
         told = json.loads((folder / _RESULT).read_text())
+        sent = int(told["completed"]) + int(told["failed"])
+        if sent < told["num_prompts"]:
+            raise ControlError(
+                what=f"vllm bench serve left out {told['num_prompts'] - sent} of "
+                f"{told['num_prompts']} prompts",
+                why="from a file it takes prompts of 4 to 1,024 tokens, of 2,048 with the answer",
+                do="Ask shorter ones, or let another backend measure",
+            )
         requests = []
         rows = zip(
             told["ttfts"],
@@ -82,3 +100,13 @@ def _pace(load: Load) -> list[str]:
         *("--request-rate", f"{load.rate:g}", "--burstiness", burstiness),
         *("--max-concurrency", str(load.max_in_flight)),
     ]
+
+
+def _is_question(prompt: Prompt) -> bool:
+    """One message of a person, with plain text."""
+    (first, *more) = prompt.messages
+    return not more and first.get("role") == "user" and isinstance(first.get("content"), str)
+
+
+def _text(prompt: Prompt) -> str:
+    return str(prompt.messages[0]["content"]) if prompt.messages else prompt.text
