@@ -79,6 +79,7 @@ def offer_lines(offer: Offer) -> list[str]:
         *(f"moving {one.instance} to {one.slot}: PU {one.pus}" for one in offer.moves),
         *(f"starting {one.instance} on {one.slot}: PU {one.pus}" for one in offer.starts),
         *(f"keeping {name}" for name in offer.keeps),
+        *offer.consequences,
         *(
             f"warning: {one.instance}: {warning}"
             for one in (*offer.moves, *offer.starts)

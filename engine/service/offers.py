@@ -30,6 +30,7 @@ from engine.core.placing.held import Held
 from engine.core.status import InstanceStatus, State
 from engine.core.topology import Machine
 from engine.service.arranging import Stand, arrange, free_bytes, stand_of, strangers_ports
+from engine.service.consequences import at_logout, losses
 from engine.service.live_moves import is_same, ways_of
 from engine.service.loads import Loads
 from engine.service.managed import known
@@ -74,6 +75,7 @@ class Offers:
         self._made: dict[str, _Made] = {}
         self._turn = 0
         self._applied: ApplyLayout | None = None
+        self._at_logout = at_logout(supervisor.root)
         self.past = Past(supervisor)
 
     def offer(self, change: Change, machine: Machine) -> Offer:
@@ -345,31 +347,7 @@ class Offers:
     # Helpers
 
     def _losses(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        statuses = {status.name: status for status in self._statuses()}
-        lines = []
-        for name in names:
-            one = self._supervisor.managed.get(name)
-            if one is None or not one.active:
-                continue
-            status = statuses.get(name)
-            running = status.requests.running if status else None
-            waiting = status.requests.waiting if status else None
-            grace = f"{one.policy.stop_grace_s:g} s"
-            if one.life.state is not State.READY:
-                continue
-            again = "loading it again takes time"
-            if one.loading_s is not None:
-                again = f"loading it again takes about {max(1.0, one.loading_s):.0f} s"
-            if running is None:
-                lines.append(
-                    f"{name}: requests in flight, if any, have {grace} to finish; {again}"
-                )
-            elif flying := running + (waiting or 0):
-                many = "1 request" if flying == 1 else f"{flying} requests"
-                lines.append(f"{name}: {many} in flight, with {grace} to finish; {again}")
-            else:
-                lines.append(f"{name}: no request in flight; {again}")
-        return tuple(lines)
+        return losses(names, self._supervisor.managed, self._statuses())
 
     def _new(
         self,
@@ -382,6 +360,7 @@ class Offers:
         refusals: tuple[Refusal, ...] = (),
         consequences: tuple[str, ...] = (),
     ) -> Offer:
+        consequences = (*consequences, *self._at_logout) if starts else consequences
         return Offer(uuid.uuid4().hex, starts, stops, moves, live, keeps, refusals, consequences)
 
     def _keep(

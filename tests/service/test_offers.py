@@ -4,12 +4,15 @@ import asyncio
 import os
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
 from engine.control import MoveInstance, Offer, StartLoad, StopInstances, StopLoad
 from engine.core.errors import ControlError, StaleOffer
 from engine.core.status import State
+from engine.host.root import HostRoot
+from engine.service.consequences import at_logout
 from tests.processes import Home, alive, eventually_async
 
 
@@ -125,3 +128,15 @@ async def test_an_instance_that_is_started_again_keeps_to_the_ports_of_its_file(
     first, last = home.ports
     assert placed.port != before.port
     assert first <= placed.port <= last
+
+
+def test_what_ends_at_logout_is_said_before_it_starts(tmp_path: Path) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/user.slice/session-3.scope\n")
+    (tmp_path / "etc/systemd").mkdir(parents=True)
+    settings = tmp_path / "etc/systemd/logind.conf"
+    settings.write_text("KillUserProcesses=yes\nKillExcludeUsers=\n")
+    (told,) = at_logout(HostRoot(tmp_path))
+    assert "(KillUserProcesses=yes in /etc/systemd/logind.conf)" in told
+    settings.write_text("KillUserProcesses=no\n")
+    assert at_logout(HostRoot(tmp_path)) == ()
