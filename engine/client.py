@@ -33,6 +33,7 @@ from engine.core.codec import to_builtins
 from engine.core.errors import ControlError, ServiceUnreachable
 from engine.core.status import Snapshot
 from engine.core.topology import Machine
+from engine.core.trail import PastFigures
 from engine.host.paths import Paths
 from engine.link import HostUnreachable, Link, LinkCut, open_link
 from engine.reach import Reach, without_reach
@@ -92,6 +93,10 @@ class ServiceClient:
             except LinkCut as lost:
                 again = await self._back(lost, lambda: self._one("snapshot", {}, Snapshot))
             yield again
+
+    async def past(self) -> PastFigures:
+        """The figures of the last minutes."""
+        return await self._one("past", {}, PastFigures)
 
     async def offer(self, change: Change) -> Offer:
         """What the change would do; nothing happens yet.

@@ -9,6 +9,7 @@ from engine.core.layout import Instance
 from engine.core.placed import Placement, Refusal
 from engine.core.status import Snapshot
 from engine.core.topology import Machine
+from engine.core.trail import PastFigures
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +310,10 @@ class Control(Protocol):
 
     def snapshots(self) -> AsyncIterator[Snapshot]:
         """Snapshots as they are taken, the newest at once; ends when the service goes away."""
+        ...
+
+    async def past(self) -> PastFigures:
+        """The figures of the last minutes, for plots that do not start empty."""
         ...
 
     async def offer(self, change: Change) -> Offer:

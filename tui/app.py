@@ -33,6 +33,7 @@ from tui.messages import (
     InstanceOpened,
     LookAgain,
     MachineRead,
+    PastRead,
     SnapshotArrived,
 )
 from tui.own_fault import KeepsFault
@@ -227,6 +228,9 @@ class SlotdeckApp(KeepsFault):
     def on_machine_read(self, message: MachineRead) -> None:
         if message.machine != self.view.machine:
             self._show(replace(self.view, machine=message.machine))
+
+    def on_past_read(self, message: PastRead) -> None:
+        self.trails.fill(message.past, message.at)
 
     def on_connection_changed(self, message: ConnectionChanged) -> None:
         before = self.view.connection

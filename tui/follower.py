@@ -1,6 +1,7 @@
 """Follows the service for as long as the panel is open, also through its restarts."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Protocol, runtime_checkable
 
@@ -9,7 +10,7 @@ from textual.message import Message
 from engine.control import Control
 from engine.core.errors import ControlError
 from engine.unreachable import AnotherVersion
-from tui.messages import ConnectionChanged, MachineRead, SnapshotArrived
+from tui.messages import ConnectionChanged, MachineRead, PastRead, SnapshotArrived
 from tui.view import Connection
 
 Reconnect = Callable[[], Awaitable[Control]]
@@ -73,6 +74,7 @@ class Follower:
 
     async def _follow_once(self) -> None:
         revision: str | None = None
+        is_first = True
         async for snapshot in self.control.snapshots():
             if snapshot.revision != revision:
                 self._post(MachineRead(await self.control.machine()))
@@ -80,6 +82,11 @@ class Follower:
                 self._post(ConnectionChanged(Connection.LIVE))
                 self._wait_s = self._retry_s
             self._post(SnapshotArrived(snapshot, self._clock()))
+            if is_first:
+                is_first = False
+                # An older service has none; one that has gone is seen with the next snapshot.
+                with contextlib.suppress(ControlError):
+                    self._post(PastRead(await self.control.past(), self._clock()))
 
 
 def _in_words(error: ControlError | OSError) -> str:

@@ -6,6 +6,7 @@ from textual.message import Message
 
 from engine.core.status import Snapshot
 from engine.core.topology import Machine
+from engine.core.trail import PastFigures
 from tui.view import Connection
 
 
@@ -30,6 +31,14 @@ class MachineRead(Message, bubble=False):
     """The machine's facts for the revision of the newest snapshot."""
 
     machine: Machine
+
+
+@dataclass
+class PastRead(Message, bubble=False):
+    """The figures from before the panel was opened."""
+
+    past: PastFigures
+    at: float
 
 
 @dataclass

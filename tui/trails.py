@@ -1,10 +1,9 @@
-"""Figures of the last minutes, kept by the panel while it is open; a missing sample is a gap."""
+"""Figures of the last minutes: the service's own from before, then what the panel has seen."""
 
-from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.core.status import InstanceStatus, Snapshot
+from engine.core.trail import FIGURES, PastFigures, Trail
 
 KEPT = 3600
 """Samples of each instance: an hour at one a second."""
@@ -17,26 +16,40 @@ class Metric:
     """One figure that is drawn over time."""
 
     id: str
+    """As in `engine.core.trail.FIGURES`."""
     name: str
     unit: str
-    read: Callable[[InstanceStatus], float | None]
     decimals: int = 0
     top: float | None = None
     """The scale's upper end, where it has one of its own."""
-
-
-def _share(value: float | None) -> float | None:
-    return None if value is None else value * 100
+    unknown: str = ""
+    """The key of `InstanceStatus.unknown` that tells why there is none."""
 
 
 METRICS = (
-    Metric("out", "output", "tokens/s", lambda each: each.tokens_per_s.output, 1),
-    Metric("itl", "ITL p50", "ms", lambda each: each.itl_ms.p50, 1),
-    Metric("kv", "KV cache", "%", lambda each: _share(each.kv_cache_used), top=100.0),
-    Metric("cpu", "CPU", "cores", lambda each: each.cpu_cores_used, 2),
+    Metric("out", "output", "tokens/s", 1, unknown="tokens_per_s"),
+    Metric("itl", "ITL p50", "ms", 1, unknown="itl_ms"),
+    Metric("kv", "KV cache", "%", top=100.0, unknown="kv_cache_used"),
+    Metric("cpu", "CPU", "cores", 2, unknown="cpu_cores_used"),
+    Metric("gpu", "GPU load", "%", top=100.0),
+    Metric("vram", "GPU memory", "GiB", 1),
 )
-Row = tuple[float, tuple[float | None, ...]]
-"""When, and each metric's value."""
+_OF_GPUS = ("gpu", "vram")
+_PLACES = {figure: at for at, figure in enumerate(FIGURES)}
+
+
+def metrics_of(each: InstanceStatus | None) -> tuple[Metric, ...]:
+    """What is drawn of an instance: GPUs only where it has some."""
+    if each is not None and each.gpu_use:
+        return METRICS
+    return tuple(metric for metric in METRICS if metric.id not in _OF_GPUS)
+
+
+def why_unknown(each: InstanceStatus, metric: Metric) -> str:
+    """Why there is none now."""
+    if metric.id in _OF_GPUS:
+        return "; ".join(dict.fromkeys(use.why for use in each.gpu_use if use.why))
+    return each.unknown.get(metric.unknown, "")
 
 
 class Trails:
@@ -44,35 +57,45 @@ class Trails:
 
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
-        self._rows: dict[str, deque[Row]] = {}
+        self._trails: dict[str, Trail] = {}
 
     def add(self, snapshot: Snapshot, at: float) -> None:
         """One more moment; instances that have left the list are forgotten."""
-        names = {each.name for each in snapshot.instances}
-        for name in self._rows.keys() - names:
-            del self._rows[name]
+        kept: dict[str, Trail] = {}
         for each in snapshot.instances:
-            rows = self._rows.setdefault(each.name, deque(maxlen=self._kept))
-            rows.append((at, tuple(metric.read(each) for metric in METRICS)))
+            trail = kept[each.name] = self._trails.get(each.name) or Trail(self._kept)
+            since_s = None if trail.last is None else at - trail.last
+            trail.take(each, at, since_s if since_s is not None and since_s <= BRIDGED_S else 0.0)
+        self._trails = kept
+
+    def fill(self, past: PastFigures, now: float) -> None:
+        """Put what the service has kept before what was seen here."""
+        for name, seen in list(self._trails.items()):
+            ours = list(seen.rows())
+            whole = Trail(self._kept)
+            theirs = past.of(name, now)
+            earlier = [row for row in theirs if not ours or row[0] < ours[0][0]]
+            # The first sample here and the newest there may be one and the same.
+            for row in (*earlier, *ours):
+                whole.add(*row)
+            self._trails[name] = whole
 
     def series(
         self, name: str, metric: Metric, *, now: float, step_s: float, steps: int
     ) -> list[float | None]:
         """The mean of each step up to now, oldest first; None where nothing is known."""
-        at_metric = METRICS.index(metric)
+        place = _PLACES[metric.id]
         sums = [0.0] * steps
         counts = [0] * steps
         last = int(now // step_s)
-        before: float | None = None
-        for at, values in self._rows.get(name, ()):
-            value, since, before = values[at_metric], before, at
+        trail = self._trails.get(name)
+        for at, over_s, values in trail.rows() if trail else ():
+            value = values[place]
             if value is None:
                 continue
-            if since is None or at - since > BRIDGED_S:
-                since = at
             # Samples come a little early or late: one speaks for all steps since the last.
             own = int(at // step_s)
-            for step in range(min(int(since // step_s) + 1, own), own + 1):
+            for step in range(min(int((at - over_s) // step_s) + 1, own), own + 1):
                 index = steps - 1 - (last - step)
                 if 0 <= index < steps:
                     sums[index] += value

@@ -20,7 +20,10 @@ SLOW_CLIENT_S = 10.0
 IDLE_CLIENT_S = 300.0
 """Between two calls: of a client whose host is gone nothing else may ever tell."""
 _LOOKS = frozenset(
-    {"machine", "snapshot", "snapshots", "offer", "verify", "command", "catalogue", "log", "ask"}
+    {
+        *("machine", "snapshot", "snapshots", "past", "offer", "verify"),
+        *("command", "catalogue", "log", "ask"),
+    }
 )
 """What a read-only client may call. `layout` holds the secrets of `env`: it is not among them."""
 

@@ -42,6 +42,7 @@ from engine.service.moving import verify_named
 from engine.service.neighbours import strangers_on
 from engine.service.offers import Offers
 from engine.service.orders import Surroundings
+from engine.service.past import Past
 from engine.service.sampler import Sample, Sampler
 from engine.service.snapshots import snapshot, subjects
 from engine.service.supervisor import Supervisor
@@ -82,6 +83,7 @@ class Service:
         self._offers = Offers(self._supervisor, self._loads, self._instances)
         self._snapshot: Snapshot | None = None
         self._sample = Sample((), (), {})
+        self._past = Past()
         self._strangers: tuple[Stranger, ...] = ()
         self._strangers_at = -STRANGERS_EVERY_S
         self._arrived = asyncio.Condition()
@@ -155,6 +157,7 @@ class Service:
             self._tell_silences()
             await self._look_for_strangers(started)
             await self._publish()
+            self._past.add(started, self._instances())
             due = started + (WATCHED_EVERY_S if self._watchers else UNWATCHED_EVERY_S)
             while (left := due - time.monotonic()) > 0:
                 changed.clear()
@@ -239,6 +242,8 @@ class Service:
             case "snapshot":
                 await self._publish()  # as it is now: whoever has just applied looks at once
                 await send(writer, self._snapshot)
+            case "past":
+                await send(writer, self._past.told(time.monotonic()))
             case "offer":
                 change, machine = _change(request), await self._read_machine()
                 await send(writer, self._offers.offer(change, machine))

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from engine.core.cpuset import NodeSet
+from engine.core.trail import FIGURES
 from engine.drivers.driver import VLLM_METRICS
 from engine.host.root import HostRoot
 from engine.service.sampler import ENGINE_FIGURES, Figures, Sampler, Subject
@@ -126,6 +127,10 @@ async def test_pages_and_cpu_of_a_busy_engine(home: Home) -> None:
         if status.cpu_cores_used is not None and status.pages_local is not None:
             break
     await watching.aclose()  # type: ignore[attr-defined]
+    past = await client.past()
+    cores = [values[list(FIGURES).index("cpu")] for _, _, values in past.of("a", time.monotonic())]
+    assert any(cores)  # whoever opens a panel now sees what it did before
+    assert 0 < past.bytes_each < 40_000
     assert status.pages_local == 1.0
     assert status.rss_bytes is not None
     assert status.rss_bytes > 64 << 20

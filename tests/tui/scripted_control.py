@@ -38,6 +38,7 @@ from engine.core.status import (
     TokenRates,
 )
 from engine.core.topology import Machine
+from engine.core.trail import PastFigures
 from tests.tui.machines import GIB, SMALL
 
 AT = "2026-01-02T03:04:05Z"
@@ -173,6 +174,7 @@ class ScriptedControl:
     endless: bool = False
     """Never the end of an answer."""
     gone: bool = False
+    its_past: PastFigures = field(default_factory=PastFigures)
     its_layout: HeldLayout = field(default_factory=lambda: HeldLayout(()))
     offered: list[Change] = field(default_factory=list)
     applied: list[Offer] = field(default_factory=list)
@@ -217,6 +219,9 @@ class ScriptedControl:
             if self.is_gone():
                 return
             yield self.its_snapshots[-1]
+
+    async def past(self) -> PastFigures:
+        return self.its_past
 
     async def offer(self, change: Change) -> Offer:
         self.offered.append(change)

@@ -19,7 +19,8 @@ from engine.control import (
     Verified,
 )
 from engine.core.errors import ServiceUnreachable
-from engine.core.status import Happening, Snapshot, State
+from engine.core.status import Happening, Snapshot, State, TokenRates
+from engine.service.past import Past
 from tests.tui.machines import SMALL
 from tests.tui.pilots import panel, text, toasts, until
 from tests.tui.scripted_control import ScriptedControl, instance, snapshot, two_instances
@@ -32,6 +33,7 @@ from tui.screens.layouts import LayoutsScreen
 from tui.screens.quit import QuitScreen
 from tui.screens.reading import ReadingScreen
 from tui.terminal import TerminalKind
+from tui.trails import METRICS
 from tui.widgets.instance_table import InstanceTable
 from tui.widgets.log_pane import LogPane
 
@@ -111,6 +113,19 @@ async def test_instances_by_mouse(size: tuple[int, int]) -> None:
         await click(pilot, app, "i3 ", times=2)
         await until(pilot, lambda: isinstance(app.screen, InstanceScreen))
         assert "instances › i3" in text(app)
+
+
+async def test_plots_of_a_new_panel_do_not_start_empty() -> None:
+    past = Past()
+    for at in (0.0, 1.0, 2.0):
+        past.add(at, (instance("chat", "core:0", "0", tokens_per_s=TokenRates(output=77.0)),))
+    async with panel(ScriptedControl(its_past=past.told(3.0))) as (app, pilot):
+
+        def seen() -> list[float | None]:
+            now = app.desk.clock()
+            return app.trails.series("chat", METRICS[0], now=now, step_s=60.0, steps=2)
+
+        await until(pilot, lambda: any((value or 0) > 60 for value in seen()))
 
 
 async def test_actions_are_for_all_that_are_marked() -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from engine.core.status import InstanceStatus, TokenRates
+from engine.service.past import Past
 from tests.tui.machines import SMALL
 from tests.tui.scripted_control import instance, snapshot
 from tui.present.glyphs import ASCII, UNICODE
@@ -52,6 +53,21 @@ def test_who_leaves_the_list_is_forgotten() -> None:
     made = trails((1.0, 5.0))
     made.add(snapshot(SMALL, (at_rate(1.0, "b"),)), 2.0)
     assert made.series("a", OUT, now=2.0, step_s=1.0, steps=2) == [None, None]
+
+
+def test_what_the_service_kept_stands_before_what_was_seen_here() -> None:
+    """At 5 s a sample while nobody watched, a stop of the service, and then this panel."""
+    past = Past()
+    for at, rate in [(1.0, 4.0), (6.0, 5.0), (11.0, None), (30.0, 7.0), (35.0, 9.0)]:
+        past.add(at, (at_rate(rate),))
+    made = trails((135.5, 9.0), (136.5, 11.0))  # whose clock is another one
+    made.fill(past.told(now=36.0), now=136.0)
+    series = made.series("a", OUT, now=136.6, step_s=1.0, steps=37)
+    assert series[1:7] == [4.0, 5.0, 5.0, 5.0, 5.0, 5.0]
+    assert series[7:30] == [None] * 23
+    assert series[30:] == [7.0, 9.0, 9.0, 9.0, 9.0, 9.0, 11.0]
+    made.fill(past.told(now=36.0), now=136.0)  # a link that came back brings nothing twice
+    assert made.series("a", OUT, now=136.6, step_s=1.0, steps=37) == series
 
 
 @pytest.mark.parametrize(

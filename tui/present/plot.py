@@ -9,7 +9,14 @@ from tui.present.text import fit
 from tui.present.units import number, span
 from tui.trails import Metric
 
-INKS = {"out": "good", "itl": "accent", "kv": "gpu", "cpu": "pointer"}
+INKS = {
+    "out": "good",
+    "itl": "accent",
+    "kv": "gpu",
+    "cpu": "pointer",
+    "gpu": "gpu",
+    "vram": "accent",
+}
 NICE = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 

@@ -23,7 +23,7 @@ from tui.present.ink import Line, Span
 from tui.present.plot import history_lines, plot_lines
 from tui.present.text import clean, wrapped
 from tui.screens.page import Page, page_bindings
-from tui.trails import METRICS
+from tui.trails import metrics_of, why_unknown
 from tui.view import Connection, View
 from tui.widgets.filter_line import FilterLine
 from tui.widgets.lines import Lines
@@ -149,19 +149,19 @@ class InstanceScreen(Page):
         width, height = history.size.width, history.size.height
         if not (history.display and width and height):
             return
-        height = min(height, len(METRICS) * HIGHEST_PLOT)
-        per_row = 1 if height >= len(METRICS) * LOWEST_PLOT + 4 and width < 100 else 2
-        rows = -(-len(METRICS) // per_row)
+        status = view.named(self.instance)
+        metrics = metrics_of(status)
+        height = min(height, len(metrics) * HIGHEST_PLOT)
+        per_row = 1 if height >= len(metrics) * LOWEST_PLOT + 4 and width < 100 else 2
+        rows = -(-len(metrics) // per_row)
         each_width = (width - 2 * (per_row - 1)) // per_row
         step_s = STEPS_S[self._step]
-        status = view.named(self.instance)
-        whys = {"itl": "itl_ms", "out": "tokens_per_s", "kv": "kv_cache_used"}
         plots = []
-        for metric in METRICS:
+        for metric in metrics:
             values = self.desk.trails.series(
                 self.instance, metric, now=self.desk.clock(), step_s=step_s, steps=each_width
             )
-            why = status.unknown.get(whys.get(metric.id, "cpu_cores_used"), "") if status else ""
+            why = why_unknown(status, metric) if status else ""
             plots.append(
                 plot_lines(
                     metric,
