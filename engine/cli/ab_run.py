@@ -78,9 +78,10 @@ class Comparisons:
             for pair, one in zip(self.cases.pairs, plans, strict=True)
         ]
         self._require_yes(plans)
-        if not await self.watcher.begins(planned(self.cases, plans, questions, self.asked)):
-            return 0
         rescue = Rescue(self.paths)
+        told = planned(self.cases, plans, questions, self.asked, rescue.path)
+        if not await self.watcher.begins(told):
+            return 0
         with rescue.held(standalone(plans[0].before, plans[0].ports)):
             if rescue.was_cut_off:
                 self.watcher.said(

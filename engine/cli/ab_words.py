@@ -26,7 +26,11 @@ def client_pus(machine: Machine, engines: CpuSet) -> frozenset[int] | None:
 
 
 def planned(
-    cases: Cases, plans: Sequence[Plan], questions: Sequence[Asked], asked: argparse.Namespace
+    cases: Cases,
+    plans: Sequence[Plan],
+    questions: Sequence[Asked],
+    asked: argparse.Namespace,
+    file: Path,
 ) -> Planned:
     """The same for a program."""
     first = plans[0]
@@ -61,6 +65,7 @@ def planned(
         streams=questions[0].load.concurrency,
         most_s=None if most is None else most * len(plans),
         start_most_s=asked.timeout,
+        file=str(file) if first.stops else "",
     )
 
 

@@ -10,16 +10,24 @@ from tui.present.text import cell_width, clean, fit, wrapped
 
 
 def layout_rows(
-    layouts: Sequence[FoundLayout], width: int, glyphs: Glyphs, *, running: str, selected: int
+    layouts: Sequence[FoundLayout],
+    width: int,
+    glyphs: Glyphs,
+    *,
+    running: str,
+    selected: int,
+    marked: Sequence[Path] = (),
 ) -> list[Line]:
-    """Pointer, whether it runs, file, whose it is, name."""
+    """Pointer, A or B where it is marked, whether it runs, file, whose it is, name."""
     files = [clean(each.path.name) for each in layouts]
     room = min(max((cell_width(name) for name in files), default=4), max(8, width // 3))
+    letters = dict(zip(marked, "AB", strict=False))
     rows: list[Line] = []
     for at, (each, file) in enumerate(zip(layouts, files, strict=True)):
         runs = str(each.path) == running
         head = (
             Span(glyphs.pointer if at == selected else " ", "pointer"),
+            *([Span(f"{letters.get(each.path, ' ')} ", "accent")] if letters else []),
             Span(f"{glyphs.marks['ready']} " if runs else "  ", "good"),
             Span(fit(spelled(file, glyphs), room, more=glyphs.more), "name"),
             Span(f"  {'yours' if each.is_own else 'shipped':<9}", "muted"),

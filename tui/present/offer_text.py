@@ -24,8 +24,8 @@ def offer_lines(change: Change, offer: Offer, width: int, glyphs: Glyphs) -> lis
     lines: list[Line] = []
     for refusal in offer.refusals:
         words = f"{refusal.instance}: {refusal.why}"
-        lines += _item("refused", words, "error", width)
-        lines += _item("", refusal.do, "text", width)
+        lines += item("refused", words, "error", width)
+        lines += item("", refusal.do, "text", width)
     for word, placements, ink in (
         ("starts", offer.starts, "good"),
         ("moves", offer.moves, "accent"),
@@ -33,22 +33,22 @@ def offer_lines(change: Change, offer: Offer, width: int, glyphs: Glyphs) -> lis
         for placement in placements:
             lines += _placed(word, placement, ink, width)
     for name in offer.stops:
-        lines += _item("stops", name, "warning", width)
+        lines += item("stops", name, "warning", width)
     if offer.keeps:
-        lines += _item("keeps", f"{', '.join(offer.keeps)} as they are", "muted", width)
+        lines += item("keeps", f"{', '.join(offer.keeps)} as they are", "muted", width)
     if isinstance(change, StartLoad):
         words = (
             f"{count(change.concurrency, 'stream')} to each instance, "
             f"{change.input_len} tokens in, {change.output_len} out, "
             f"for at most {change.duration_s:.0f} s"
         )
-        lines += _item("sends", words, "accent", width)
+        lines += item("sends", words, "accent", width)
     if offer.consequences:
         lines.append(())
         for words in offer.consequences:
-            lines += _item("note", words, "text", width)
+            lines += item("note", words, "text", width)
     if not lines:
-        lines += _item("", "Nothing would change: it is all as asked already.", "muted", width)
+        lines += item("", "Nothing would change: it is all as asked already.", "muted", width)
     return [tuple(Span(spelled(each.text, glyphs), each.ink) for each in line) for line in lines]
 
 
@@ -57,15 +57,16 @@ def _placed(word: str, placement: Placement, ink: str, width: int) -> list[Line]
     where = f"{placement.instance} on {placement.slot} → PUs {placement.pus}, memory {memory}"
     if placement.gpus:
         where += ", GPUs " + ",".join(str(gpu) for gpu in placement.gpus)
-    lines = _item(word, f"{where}, port {placement.port}", ink, width, name=placement.instance)
+    lines = item(word, f"{where}, port {placement.port}", ink, width, name=placement.instance)
     for reason in placement.reasons:
-        lines += _item("", f"because {reason}", "muted", width)
+        lines += item("", f"because {reason}", "muted", width)
     for warning in placement.warnings:
-        lines += _item("warning", warning, "warning", width)
+        lines += item("warning", warning, "warning", width)
     return lines
 
 
-def _item(word: str, text: str, ink: str, width: int, *, name: str = "") -> list[Line]:
+def item(word: str, text: str, ink: str, width: int, *, name: str = "") -> list[Line]:
+    """A word at the left, and beside it what it is about, wrapped."""
     lines: list[Line] = []
     for at, part in enumerate(wrapped(text, width - 10)):
         label = Span(f"{word if at == 0 else '':>8}  ", ink)

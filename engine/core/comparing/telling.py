@@ -45,6 +45,8 @@ class Planned:
     """For measuring, of all comparisons together."""
     start_most_s: float
     """For one start, before it is given up."""
+    file: str = ""
+    """Where what runs now is written down, to be started again; empty where nothing runs."""
 
 
 @dataclass(frozen=True, slots=True)
