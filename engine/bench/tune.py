@@ -9,12 +9,14 @@ from typing import Protocol
 from engine.bench import ab_block, runner
 from engine.bench.ab import shared_out
 from engine.bench.ab_block import Streams, Up
+from engine.bench.tune_log import Figures, TuneLog
 from engine.bench.values import Load, Report
 from engine.core.errors import ControlError
 from engine.core.tuning.search import Search, Standing
 from engine.core.tuning.space import Candidate
 
 GOALS = ("throughput", "latency")
+ALL_DONE = "all rounds are done"
 UNITS = {"throughput": "tokens/s", "latency": "ms a whole answer"}
 
 
@@ -43,22 +45,41 @@ class Tuning:
     search: Search
     on_block: Callable[[str], None] = lambda _line: None
     clock: Callable[[], float] = time.monotonic
+    log: TuneLog | None = None
+    kept: Figures = field(default_factory=dict)
+    """Of the same search before it was broken off: they need not be measured again."""
     limited: list[str] = field(default_factory=list)
     """Why the load generator was a limit, where it was."""
     why_ended: str | None = None
+    unfinished: dict[int, float | str] = field(default_factory=dict)
+    """Of the round that is under way."""
     _longest_block_s: float = 0.0
 
     async def run(self) -> None:
         began = self.clock()
         while order := self.search.next_round():
-            if self._time_is_up(began, len(order)):
+            self.unfinished = self._kept(order)
+            left = [number for number in order if number not in self.unfinished]
+            if left and self._time_is_up(began, len(left)):
                 return
-            values: dict[int, float | str] = {}
-            for number in order:
-                values[number] = await self._measured(number)
+            if self.log is not None and len(left) == len(order):
+                self.log.begin(self.search.rounds + 1)
+            for number in left:
+                value = self.unfinished[number] = await self._measured(number)
+                if self.log is not None:
+                    name = str(self.candidates[number])
+                    self.log.measured(self.search.rounds + 1, name, value)
             # A round that was broken off would not be fair to those who came last in it.
-            self.search.record(values)
-        self.why_ended = "all rounds are done"
+            self.search.record(self.unfinished)
+            self.unfinished = {}
+        self.why_ended = ALL_DONE
+
+    def _kept(self, order: Sequence[int]) -> dict[int, float | str]:
+        """Of a stage that only chooses, what there is; of the one that judges, whole rounds: in
+        the time between, the machine may have become another."""
+        kept = self.kept.get(self.search.rounds + 1, {})
+        known = {one: kept[name] for one in order if (name := str(self.candidates[one])) in kept}
+        return known if len(known) == len(order) or not self.search.is_final else {}
 
     async def _measured(self, number: int) -> float | str:
         began = self.clock()
@@ -147,6 +168,13 @@ def tune_json(tuning: Tuning, refused: Mapping[str, str], layout: str | None) ->
         "candidates": rows,
         "refused": [{"candidate": name, "why": why} for name, why in refused.items()],
         "rounds": tuning.search.rounds,
+        "unfinished_round": {
+            str(tuning.candidates[number]): value
+            if isinstance(value, str)
+            else figure(value, goal)
+            for number, value in tuning.unfinished.items()
+        },
+        "log": None if tuning.log is None else str(tuning.log.path),
         "ended": tuning.why_ended,
         "client_limits": sorted(set(tuning.limited)),
         "layout": layout,

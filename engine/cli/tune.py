@@ -6,19 +6,21 @@ be told apart. Stops what runs and starts it again at the end.
 
 import argparse
 import asyncio
+import hashlib
 import json
+import shlex
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
-
-import msgspec
 
 from engine.bench.ab_arms import ServiceArms
 from engine.bench.ab_plan import as_layout, plan_each
 from engine.bench.runner import loop_factory
-from engine.bench.tune import GOALS, UNITS, Tuning, Wanted, figure, tune_json
+from engine.bench.tune import ALL_DONE, GOALS, Tuning, Wanted, figure, tune_json
+from engine.bench.tune_log import Kept, TuneLog, read_log
 from engine.bench.values import Load
 from engine.cli.ab import REQUESTS
 from engine.cli.ab_cases import named
@@ -27,35 +29,47 @@ from engine.cli.ab_tell import say
 from engine.cli.ab_words import client_pus
 from engine.cli.bench_options import LIMITS, fresh_seed, limits_of
 from engine.cli.layouts import checked, read_layout
-from engine.cli.text import folded, number, numbers, print_json, table
+from engine.cli.text import number, numbers, print_json, table
+from engine.cli.tune_words import evidence, layout_text
 from engine.client import connect
 from engine.control import ApplyLayout, HeldWish
-from engine.core.command import is_secret
 from engine.core.cpuset import CpuSet
 from engine.core.errors import ControlError, UsageError
-from engine.core.layout import Instance
 from engine.core.tuning.search import FINAL_ROUNDS, Search, winner
 from engine.core.tuning.space import Candidate, candidates
+from engine.host.paths import Paths
 
+QUESTION: Mapping[str, object] = {
+    "goal": GOALS[0],
+    "instance": None,
+    "concurrency": 8,
+    "input_len": 64,
+    "output_len": 64,
+    "requests": None,
+    "duration": None,
+    "batch": None,
+    "weight_only": None,
+    "seed": None,
+    **{f"{name}_ms": None for name in LIMITS},
+    "final_rounds": FINAL_ROUNDS,
+}
+"""Options that say what is asked, and what they are if left out: a search goes on with its own."""
 HEADER = ("  CANDIDATE", "VALUE", "OF BEST", "ROUNDS")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's options."""
+    parser.set_defaults(**QUESTION)
     parser.add_argument("layout", metavar="LAYOUT", help="whose instance is tuned")
     parser.add_argument("--instance", metavar="NAME", help="which one; the first if left out")
-    parser.add_argument("--goal", choices=GOALS, default=GOALS[0], help=f"({GOALS[0]})")
+    parser.add_argument("--goal", choices=GOALS, help=f"({GOALS[0]})")
     for name, words in LIMITS.items():
         parser.add_argument(
             f"--{name}-ms", type=float, metavar="N", help=f"counts only where {words} is at most N"
         )
-    parser.add_argument("--concurrency", type=int, default=8, metavar="N", help="streams (8)")
-    parser.add_argument(
-        "--input-len", type=int, default=64, metavar="N", help="prompt tokens (64)"
-    )
-    parser.add_argument(
-        "--output-len", type=int, default=64, metavar="N", help="output tokens (64)"
-    )
+    parser.add_argument("--concurrency", type=int, metavar="N", help="streams (8)")
+    parser.add_argument("--input-len", type=int, metavar="N", help="prompt tokens (64)")
+    parser.add_argument("--output-len", type=int, metavar="N", help="output tokens (64)")
     parser.add_argument(
         "--requests", type=int, metavar="N", help="of a block (8, or 4 a stream if that is more)"
     )
@@ -65,10 +79,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--weight-only", metavar="FORM,FORM", help="also try these; the layout's own otherwise"
     )
     parser.add_argument("--max-time", type=float, metavar="S", help="begin no round after that")
-    parser.add_argument("--final-rounds", type=int, default=FINAL_ROUNDS, metavar="N", help="(6)")
+    parser.add_argument("--final-rounds", type=int, metavar="N", help="(6)")
     parser.add_argument("--seed", type=int, metavar="N", help="of prompts and order; else fresh")
     parser.add_argument(
         "--timeout", type=float, default=600.0, metavar="S", help="for a start (600)"
+    )
+    parser.add_argument(
+        "--resume", metavar="FILE", help="go on with a search that was broken off, as it told"
     )
     parser.add_argument("--yes", action="store_true", help="also stop what runs for a while")
     parser.add_argument("--output", metavar="FILE", help="write the winner as a layout")
@@ -77,6 +94,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Search and print; 0 with a plateau, 1 without one."""
+    kept = None
+    if asked.resume is not None:
+        kept = read_log(Path(asked.resume))
+        _adopt(asked, kept)
     for name in ("output", "json"):
         path = getattr(asked, name)
         if path not in (None, "-") and not Path(path).absolute().parent.is_dir():
@@ -91,7 +112,7 @@ def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
             why="a t-test needs 3 rounds",
             do="Give it 3 or more",
         )
-    seed = fresh_seed() if asked.seed is None else asked.seed
+    asked.seed = fresh_seed() if asked.seed is None else asked.seed
     requests = asked.requests
     if requests is None and asked.duration is None:
         requests = max(REQUESTS, 4 * asked.concurrency)
@@ -101,13 +122,27 @@ def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
         output_len=asked.output_len,
         duration_s=asked.duration,
         requests=requests,
-        seed=seed,
+        seed=asked.seed,
         limits=limits_of(asked),
     )
     batches = numbers("--batch", asked.batch, int) if asked.batch else []
     layout = read_layout(asked.layout)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_tuned(asked, layout, load, batches, environment))
+        return runner.run(_tuned(asked, layout, load, batches, kept, environment))
+
+
+def _adopt(asked: argparse.Namespace, kept: Kept) -> None:
+    """The question is the one that was begun with; another one said beside it is a mistake."""
+    for name, default in QUESTION.items():
+        told = kept.question.get(name, default)
+        if getattr(asked, name) not in (default, told):
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                what=f"{flag} {getattr(asked, name)} cannot be asked now",
+                why=f"the search in {asked.resume} was begun with {told}",
+                do=f"Leave {flag} out, or begin a new search without --resume",
+            )
+        setattr(asked, name, told)
 
 
 async def _tuned(
@@ -115,6 +150,7 @@ async def _tuned(
     layout: ApplyLayout,
     load: Load,
     batches: list[int],
+    kept: Kept | None,
     environment: Mapping[str, str],
 ) -> int:
     parsed = checked(layout)
@@ -143,11 +179,21 @@ async def _tuned(
             why=f"it would stop, for a while, what runs: {', '.join(planned.stops)}",
             do="Say --yes to have that stopped and started again at the end",
         )
+    question = {
+        **{name: getattr(asked, name) for name in QUESTION},
+        "layout": hashlib.sha256(layout.text.encode()).hexdigest(),
+        "candidates": [str(one) for one in space],
+    }
+    log = _log(asked, question, kept, environment)
     free = client_pus(machine, planned.pus())
     search = Search(len(space), seed=load.seed, final_rounds=asked.final_rounds)
     arms = ServiceArms(client, machine, planned, asked.timeout, say)
     wanted = Wanted(asked.goal, load, asked.max_time, free)
-    tuning = Tuning(space, wanted, arms, search, on_block=say)
+    tuning = Tuning(space, wanted, arms, search, on_block=say, log=log)
+    if kept is not None:
+        tuning.kept = kept.figures
+        figures = sum(map(len, kept.figures.values()))
+        say(f"going on with {log.path}: {figures} figures are there already")
     rounds, blocks = search.most_rounds()
     say(
         f"{len(space)} candidates ({len(refused)} more have no place): at most {rounds} rounds, "
@@ -155,7 +201,31 @@ async def _tuned(
     )
     where = "on no PU of its own: some candidate has all, so it may be the limit"
     say(f"load generator {where if free is None else f'on PU {CpuSet(free)}'}")
+    say(f"each figure is kept as it comes, in {log.path}")
     return await _searched(asked, tuning, arms, refused, (layout, base.name))
+
+
+def _log(
+    asked: argparse.Namespace,
+    question: dict[str, object],
+    kept: Kept | None,
+    environment: Mapping[str, str],
+) -> TuneLog:
+    """The one that is gone on with, if it is of this question, or a new one of our own."""
+    if kept is None:
+        folder = Paths.of(environment).state / "tune"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log = TuneLog(folder / f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S.%f}.jsonl")
+        log.ask(question)
+        return log
+    for name, what in (("layout", "the layout"), ("candidates", "what has a place here")):
+        if kept.question.get(name) != question[name]:
+            raise UsageError(
+                what=f"The search in {asked.resume} cannot go on",
+                why=f"{what} has changed since",
+                do="Begin a new one without --resume",
+            )
+    return TuneLog(Path(asked.resume))
 
 
 async def _searched(
@@ -181,6 +251,9 @@ async def _searched(
             tuning.why_ended = "it was interrupted"
             say("interrupted: what was measured is kept; putting back what ran before")
         best = _print(asked, tuning, refused, source)
+        if tuning.log is not None and tuning.why_ended != ALL_DONE:
+            words = ["slotdeck", "tune", asked.layout, "--resume", str(tuning.log.path)]
+            say(f"to go on where it ended: {shlex.join(words)}")
     finally:
         interrupted |= await finished(arms.end())
     return INTERRUPTED if interrupted else 0 if best is not None else 1
@@ -224,65 +297,6 @@ def _print(
             print(f"{asked.output} is written: `slotdeck up {asked.output}` starts it.")
     sys.stdout.flush()
     return chosen
-
-
-def evidence(tuning: Tuning) -> list[str]:
-    """What a reader must know of the result, also years later in the layout file."""
-    goal, load = tuning.wanted.goal, tuning.wanted.load
-    standings = tuning.search.standings()
-    best = winner(standings)
-    lines = []
-    if best is None:
-        lines.append("No winner: nothing was measured often enough to tell it from the others.")
-    else:
-        plateau = [tuning.candidates[one.number] for one in standings if one.on_plateau]
-        value = figure(best.value, goal)
-        lines.append(f"{tuning.candidates[best.number]}: {number(value)} {UNITS[goal]}.")
-        if len(plateau) > 1:
-            chosen = tuning.candidates[best.number]
-            others = "; ".join(str(one) for one in plateau if one != chosen)
-            lines.append(
-                f"Of {len(plateau)} that cannot be told from the best it is the simplest that "
-                f"looks within 5 % of it; the others: {others}."
-            )
-        lines.append(
-            "The best of the last stage is among these with 95 % probability; what went with the "
-            "slower half before was not judged."
-        )
-    limits = ", ".join(
-        f"{name} {limit * 1e3:g} ms" for name, limit in load.limits.told().items() if limit
-    )
-    lines.append(
-        f"Searched for {goal}{f' within {limits}' if limits else ''}: {load.concurrency} streams, "
-        f"{load.input_len} tokens in, {load.output_len} out, seed {load.seed}; "
-        f"{tuning.search.rounds} rounds over {len(tuning.candidates)} candidates; "
-        f"{tuning.why_ended}."
-    )
-    if tuning.limited:
-        lines.append(
-            f"The load generator was a limit ({len(tuning.limited)} times, the first: "
-            f"{tuning.limited[0]}), which all candidates share."
-        )
-    failed = [one for one in standings if one.value is None and one.rounds == 0]
-    lines += [f"{tuning.candidates[one.number]}: {one.why}." for one in failed]
-    return lines
-
-
-def layout_text(
-    chosen: Candidate, base: Instance, source: ApplyLayout, told: Sequence[str]
-) -> str:
-    """The winner as a file, its evidence as comments; secrets stay in the file they are in."""
-    wish = chosen.wish(base)
-    secret = sorted(name for name in (*wish.env, *wish.args) if is_secret(name))
-    wish = msgspec.structs.replace(
-        wish,
-        env={name: value for name, value in wish.env.items() if name not in secret},
-        args={name: value for name, value in wish.args.items() if name not in secret},
-    )
-    lines = [line for one in told for line in folded(one, 96)]
-    lines += [f"{name} was left out, since it may be a secret: add it here." for name in secret]
-    made = as_layout([HeldWish(wish, source.base)], name=f"{base.name}, tuned")
-    return "".join(f"# {line}\n" for line in lines) + made.text
 
 
 def _write(path: str, text: str) -> None:

@@ -56,6 +56,29 @@ def slotdeck(home: Home, *words: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+def interrupted(home: Home, *words: str, once: str) -> "subprocess.CompletedProcess[str]":
+    """Ctrl-C as soon as it has said that."""
+    errors = home.folder / "errors"
+    with errors.open("w") as told:
+        child = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *words],
+            env=home.environment,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=told,
+            text=True,
+            start_new_session=True,
+        )
+    try:
+        eventually(lambda: once in errors.read_text() or child.poll() is not None)
+        child.send_signal(signal.SIGINT)
+        out, _ = child.communicate(timeout=60)
+    finally:
+        child.kill()
+        child.communicate()
+    return subprocess.CompletedProcess(words, child.returncode, out, errors.read_text())
+
+
 def running(home: Home) -> dict[str, Any]:
     answer = slotdeck(home, "status", "--json")
     return {one["name"]: one for one in json.loads(answer.stdout)["instances"]}
@@ -155,39 +178,14 @@ def test_ctrl_c_keeps_what_was_measured_and_puts_back_what_ran(home: Home) -> No
     mine = file(home, "mine", {"name": "a", "slot": "core:0", "flags": SLOW})
     other = file(home, "other", {"name": "b", "slot": "core:1", "flags": QUICK})
     assert slotdeck(home, "up", mine).returncode == 0
-    errors = home.folder / "errors"
-    with errors.open("w") as told:
-        child = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                PROGRAM,
-                "ab",
-                mine,
-                other,
-                "--aa-pairs",
-                "0",
-                *SHORT,
-                *("--pairs", "200", "--json"),
-            ],
-            env=home.environment,
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=told,
-            text=True,
-            start_new_session=True,
-        )
-    try:
-        eventually(lambda: "pair 2 (" in errors.read_text())
-        child.send_signal(signal.SIGINT)
-        out, _ = child.communicate(timeout=40)
-    finally:
-        child.kill()
-        child.communicate()
-    said = errors.read_text()
-    assert child.returncode == 130, said
-    assert "Traceback" not in said
-    answer = json.loads(out)
+    done = interrupted(
+        home,
+        *("ab", mine, other, "--aa-pairs", "0", *SHORT, "--pairs", "200", "--json"),
+        once="pair 2 (",
+    )
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    answer = json.loads(done.stdout)
     assert answer["pairs"] >= 2
     assert answer["stop"] == "it was interrupted"
     now = running(home)

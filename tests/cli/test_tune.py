@@ -1,17 +1,16 @@
 """`slotdeck tune` on a real service, with engines that tell their speed by their batch."""
 
 import json
-import signal
-import subprocess
-import sys
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from engine.bench.tune_log import TuneLog, read_log
 from engine.core.layout import parse_layout
-from tests.cli.test_ab import PROGRAM, file, running, slotdeck
-from tests.processes import ROOT, Home, a_home, eventually
+from tests.cli.test_ab import file, interrupted, running, slotdeck
+from tests.processes import Home, a_home
 
 SHORT = ("--output-len", "3", "--input-len", "2", "--concurrency", "2", "--requests", "4")
 
@@ -55,7 +54,7 @@ def test_a_search_ends_with_a_layout_and_leaves_nothing(home: Home) -> None:
     assert running(home) == {}
 
 
-def test_an_interrupt_puts_back_what_ran(home: Home) -> None:
+def test_an_interrupt_puts_back_what_ran_and_the_search_can_go_on(home: Home) -> None:
     before = file(home, "before", {"name": "w", "slot": "core:0"})
     assert slotdeck(home, "up", before).returncode == 0
     layout = file(home, "one", {"name": "x", "slot": "core:0", "flags": ["--itl-ms", "50"]})
@@ -63,31 +62,38 @@ def test_an_interrupt_puts_back_what_ran(home: Home) -> None:
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "what runs: w" in refused.stderr
 
-    said = home.folder / "said"
-    with said.open("w") as log:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                PROGRAM,
-                "tune",
-                layout,
-                "--yes",
-                *SHORT,
-                "--final-rounds",
-                "9",
-            ],
-            env=home.environment,
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-        eventually(lambda: "round 2" in said.read_text(), within_s=90)
-        process.send_signal(signal.SIGINT)
-        out, _ = process.communicate()
-    assert process.returncode == 130
-    assert "it was interrupted" in out
-    assert "No winner" in out
+    words = ("--yes", *SHORT, "--final-rounds", "9", "--seed", "5")
+    done = interrupted(home, "tune", layout, *words, once="round 2: ")
+    assert done.returncode == 130, done.stderr
+    assert "it was interrupted" in done.stdout
+    assert "No winner" in done.stdout
     assert {name: one["state"] for name, one in running(home).items()} == {"w": "ready"}
-    assert Path(layout).exists()
+
+    (line,) = re.findall(r"to go on where it ended: slotdeck tune (.*)", done.stderr)
+    told = line.split()
+    assert told[:2] == [layout, "--resume"]
+    log = Path(told[2])
+    assert log.stat().st_mode & 0o077 == 0
+    kept = read_log(log)
+    assert (kept.question["seed"], kept.question["final_rounds"]) == (5, 9)
+    other = slotdeck(home, "tune", *told, "--concurrency", "3")
+    assert (other.returncode, other.stdout) == (2, "")
+    assert "was begun with 2" in other.stderr
+
+    # As if it had been ended when every figure was there, however many candidates have a place.
+    names, writing = list(kept.figures[1]), TuneLog(log)
+    for number in range(2, 30):
+        writing.begin(number)
+        for place, name in enumerate(names):
+            writing.measured(number, name, 10.0 + place + number / 100)
+    ended = slotdeck(home, "tune", *told, "--yes", "--json")
+    assert ended.returncode == 0, ended.stderr
+    answer = json.loads(ended.stdout)
+    assert answer["rounds"] >= 9
+    assert answer["ended"] == "all rounds are done"
+    assert not re.search(r"round \d+: ", ended.stderr), "nothing was measured again"
+
+    Path(layout).write_text(Path(layout).read_text() + "# another\n")
+    changed = slotdeck(home, "tune", *told, "--yes")
+    assert (changed.returncode, changed.stdout) == (2, "")
+    assert "the layout has changed since" in changed.stderr
