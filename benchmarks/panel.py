@@ -77,7 +77,8 @@ async def play(pus: int, rate: float) -> int:
                 await asyncio.sleep(1 / rate)
 
     first = machine, unpack(lines[0], Snapshot)
-    return await run(SlotdeckApp(Replayed(machine), terminal=sys.stdin.fileno(), first=first))
+    app = SlotdeckApp(Replayed(machine), terminal=sys.stdin.fileno(), first=first)
+    return await run(app, dict(os.environ))
 
 
 def _packed(first: Any) -> list[bytes]:
