@@ -81,8 +81,9 @@ class Reach:
             kept[READONLY_KEY] = "1"
         return kept
 
-    def argv(self) -> list[str]:
-        """The program that joins us to the service there; its last word goes through a shell."""
+    def argv(self, verb: str = "relay") -> list[str]:
+        """The program that runs a verb there, such as the one that joins us to the service; its
+        last word goes through a shell."""
         try:
             words = shlex.split(self.ssh)
         except ValueError as error:
@@ -95,7 +96,7 @@ class Reach:
         home, rest = (
             ("~/", self.slotdeck[2:]) if self.slotdeck[:2] == "~/" else ("", self.slotdeck)
         )
-        return [*words, *_SSH_OPTIONS, "--", self.host, f"{home}{shlex.quote(rest)} relay"]
+        return [*words, *_SSH_OPTIONS, "--", self.host, f"{home}{shlex.quote(rest)} {verb}"]
 
 
 def without_reach(environment: Mapping[str, str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from tui.settings import Settings, config_folder, config_path, read_settings
 from tui.terminal import DUMB, TerminalKind, terminal_kind
 
 if TYPE_CHECKING:
+    from engine.checkup import Check
     from engine.client import ServiceClient
     from engine.control import ApplyLayout
     from engine.core.status import Snapshot
@@ -171,11 +172,19 @@ async def open_panel(
         layouts=looks.layouts,
         layout=layout,
         reconnect=partial(connect, reach=reach),
+        checkup=partial(checked, reach, environment),
         terminal=sys.stdin.fileno(),
         host=reach.host,
         first=first,
     )
     return await run(app, environment)
+
+
+async def checked(reach: Reach, environment: Mapping[str, str]) -> "tuple[Check, ...]":
+    """The doctor's findings; loaded only where somebody asks for them."""
+    from engine.checkup import checkup
+
+    return await checkup(reach, environment)
 
 
 async def first_look(client: "ServiceClient") -> "tuple[Machine, Snapshot] | None":

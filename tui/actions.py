@@ -188,6 +188,7 @@ ACTIONS = (
     Action("instances", "i", "Instances", "All instances: sort, filter, mark several", always),
     Action("layouts", "o", "Layouts", "Layout files against what runs; apply one", always),
     Action("events", "e", "Events", "What happened, newest first; errors stay there", always),
+    Action("doctor", "D", "Doctor", "What is wrong with the machine, and what to do", always),
     Action(
         "repair",
         "p",

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 from textual._compositor import ChopsUpdate, LayoutUpdate
@@ -24,18 +25,18 @@ from engine.core.topology import Machine
 from tui.actions import BY_ID
 from tui.ascii_filter import AsciiFilter
 from tui.backpressure import terminal_is_behind
-from tui.desk import Desk
+from tui.desk import Desk, no_checkup
 from tui.exact_update import ExactLayout, ExactUpdate
 from tui.follower import Follower, Reconnect
 from tui.hangup import hung_up
 from tui.messages import (
     ConnectionChanged,
-    InstanceOpened,
     LookAgain,
     MachineRead,
     PastRead,
     SnapshotArrived,
 )
+from tui.opens_pages import OpensPages
 from tui.own_fault import KeepsFault
 from tui.present.commands import commands
 from tui.present.glyphs import ASCII, UNICODE
@@ -50,12 +51,15 @@ from tui.view import Connection, View
 from tui.widgets.palette import Palette
 from tui.widgets.schemes import DARK, Scheme, turned
 
+if TYPE_CHECKING:
+    from tui.desk import Checkup
+
 CATCH_UP_S = 0.1
 LOOK_FOR_HANGUP_S = 0.5
 EVENTS_KEPT = 2000
 
 
-class SlotdeckApp(KeepsFault):
+class SlotdeckApp(OpensPages, KeepsFault):
     """A thin client of one Control."""
 
     TITLE = "slotdeck"
@@ -79,6 +83,7 @@ class SlotdeckApp(KeepsFault):
         keys: Mapping[str, str] | None = None,
         mouse: bool = True,
         layouts: Path | None = None,
+        checkup: "Checkup" = no_checkup,
         first: tuple[Machine, Snapshot] | None = None,
         utc: Callable[[], str] = lambda: datetime.now(UTC).isoformat(timespec="seconds"),
     ) -> None:
@@ -117,6 +122,7 @@ class SlotdeckApp(KeepsFault):
             propose=self.board.propose,
             tell=self.board.tell,
             copy=self.copy,
+            checkup=checkup,
             save=self.board.dialogs.save,
             select=self.select,
             mark=self.mark,
@@ -124,6 +130,7 @@ class SlotdeckApp(KeepsFault):
             trails=self.trails,
             palette=self._palette,
             glyphs=glyphs,
+            opened=lambda: self.board.dialogs.opened,
             folder=layouts,
         )
         self.board.dialogs.folder = layouts
@@ -268,45 +275,6 @@ class SlotdeckApp(KeepsFault):
         for screen in self.screen_stack:
             if isinstance(screen, Page):
                 screen.present(view)
-
-    # Other screens
-
-    def on_instance_opened(self, message: InstanceOpened) -> None:
-        self.select(message.name)
-        self.do_instance()
-
-    def do_instance(self) -> None:
-        """All of the selected instance."""
-        from tui.screens.instance import InstanceScreen
-
-        if self.view.selected:
-            self._open(InstanceScreen(self.desk, self.view.selected))
-
-    def do_instances(self) -> None:
-        """The table of all."""
-        from tui.screens.instances import InstancesScreen
-
-        self._open(InstancesScreen(self.desk))
-
-    def do_layouts(self) -> None:
-        """Layout files."""
-        from tui.screens.layouts import LayoutsScreen
-
-        self._open(LayoutsScreen(self.desk, self.board.dialogs.opened))
-
-    def do_events(self) -> None:
-        """What happened."""
-        from tui.screens.events import EventsScreen
-
-        self._open(EventsScreen(self.desk))
-
-    def _open(self, page: Page) -> None:
-        """Upon the board, or upon the table that one comes from; never a pile of them."""
-        while isinstance(self.screen, Page) and not (
-            self.screen.PAGE == "instances" and page.PAGE == "instance"
-        ):
-            self.pop_screen()
-        self.push_screen(page)
 
     # The terminal's mouse and clipboard
 

@@ -1,8 +1,9 @@
 """What every screen beside the board is given."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.control import Change, Control
 from engine.core.errors import ControlError
@@ -11,6 +12,11 @@ from tui.present.happenings import Event
 from tui.trails import Trails
 from tui.view import View
 from tui.widgets.palette import Palette
+
+if TYPE_CHECKING:
+    from engine.checkup import Check
+
+    Checkup = Callable[[], Awaitable[tuple[Check, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,8 @@ class Desk:
     tell: Callable[[ControlError], None]
     copy: Callable[[str, str], None]
     """A text to the clipboard, and what it is in words."""
+    checkup: "Checkup"
+    """Have the machine checked where the service is."""
     save: Callable[[str, Callable[[Path | None], None]], None]
     """Ask where to write what runs, from a path on; then it is told where that was."""
     select: Callable[[str], None]
@@ -35,5 +43,16 @@ class Desk:
     trails: Trails
     palette: Palette
     glyphs: Glyphs
+    opened: Callable[[], str]
+    """The layout file that the panel was opened with."""
     folder: Path | None
     """Where the user's own layouts are; None where that is not known."""
+
+
+async def no_checkup() -> "tuple[Check, ...]":
+    """Where nobody said how to reach the doctor."""
+    raise ControlError(
+        what="The machine cannot be checked from here",
+        why="this panel was not told how to reach its doctor",
+        do="Run `slotdeck doctor` on the machine itself",
+    )

@@ -67,6 +67,15 @@ PAGES = {
         ),
         ("instances", *EVERYWHERE),
     ),
+    "doctor": PageActions(
+        (
+            FILTER,
+            Action("severity", "f", "Severity", "Problems alone, with advice, or all", always),
+            Action("again", "a", "Check", "Have everything checked again", always),
+            COPY,
+        ),
+        ("instances", *EVERYWHERE),
+    ),
 }
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 from functools import partial
 
+from engine.checkup import checkup
 from engine.client import connect
 from engine.core.errors import ControlError
 from engine.reach import Reach
@@ -32,6 +33,7 @@ async def play(*, readonly: bool) -> int:
         keys=settings.keymap,
         layouts=config_folder(environment) / "layouts",
         reconnect=partial(connect, reach=reach),
+        checkup=partial(checkup, reach, environment),
         terminal=sys.stdin.fileno(),
     )
     await app.run_async()

@@ -407,7 +407,7 @@ async def test_errors_stay_among_the_events(size: tuple[int, int]) -> None:
 # Everywhere
 
 
-@pytest.mark.parametrize("page", ["i", "d", "o", "e"])
+@pytest.mark.parametrize("page", ["i", "d", "o", "e", "D"])
 async def test_every_page_tells_its_keys_and_leads_on(page: str) -> None:
     async with panel(ScriptedControl()) as (app, pilot):
         await pilot.press(page)
@@ -427,7 +427,7 @@ async def test_every_page_tells_its_keys_and_leads_on(page: str) -> None:
         assert "Moving" in text(app)
 
 
-@pytest.mark.parametrize("page", ["i", "d", "o", "e"])
+@pytest.mark.parametrize("page", ["i", "d", "o", "e", "D"])
 async def test_no_size_breaks_a_page(page: str) -> None:
     async with panel(ScriptedControl()) as (app, pilot):
         await pilot.press(page)

@@ -117,10 +117,10 @@ class LayoutsScreen(Page):
     async def _find(self) -> None:
         await self._ask_what_runs()
         opened = [Path(self.running)] if self.running else []
-        wanted = self._wanted or (self.chosen.path if self.chosen else None)
         # In a thread: a home may lie on a disk far away.
-        self.layouts = await asyncio.to_thread(found_layouts, self.desk.folder, opened)
-        self._wanted = None
+        found = await asyncio.to_thread(found_layouts, self.desk.folder, opened)
+        wanted = self._wanted or (self.chosen.path if self.chosen else None)
+        self.layouts, self._wanted = found, None
         paths = [each.path for each in self.layouts]
         if wanted in paths:
             self.query_one(PickList).selected = paths.index(wanted)

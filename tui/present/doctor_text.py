@@ -1,0 +1,95 @@
+"""The doctor's findings as lines: the gravest first, each with what, why and do."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from engine.checkup import Check, State
+from tui.present.glyphs import Glyphs, spelled
+from tui.present.ink import Line, Span
+from tui.present.listing import matches
+from tui.present.text import clean, wrapped
+
+GRAVEST_FIRST: tuple[State, ...] = ("problem", "advice", "unknown", "ok")
+MARKS = {"problem": "failed", "advice": "backoff", "unknown": "stopped", "ok": "ready"}
+"""Whose mark each has."""
+INKS = {"problem": "error", "advice": "warning", "unknown": "muted", "ok": "good"}
+HEADS = {"problem": "Problems", "advice": "Advice", "unknown": "Not known", "ok": "In order"}
+LEAST = {
+    "problem": "only problems",
+    "advice": "problems and advice",
+    "unknown": "all but what is in order",
+    "ok": "",
+}
+LABEL = 9
+
+
+def chosen_checks(checks: Sequence[Check], *, words: str, least: str) -> tuple[Check, ...]:
+    """The gravest first: those at least so grave that have the words."""
+    shown = GRAVEST_FIRST[: GRAVEST_FIRST.index(least) + 1]
+    return tuple(
+        sorted(
+            (one for one in checks if one.state in shown and matches(_text(one), words)),
+            key=lambda one: GRAVEST_FIRST.index(one.state),
+        )
+    )
+
+
+def counted(checks: Sequence[Check]) -> str:
+    """`1 problem, 2 advice, 5 ok`."""
+    count = Counter(one.state for one in checks)
+    return ", ".join(
+        f"{count[state]} {state}{'s' if state == 'problem' and count[state] > 1 else ''}"
+        for state in GRAVEST_FIRST
+        if count[state]
+    )
+
+
+def doctor_lines(checks: Sequence[Check], width: int, glyphs: Glyphs) -> list[Line]:
+    """A head for each state; what is in order has one line."""
+    lines: list[Line] = []
+    state = ""
+    for one in checks:
+        ink = INKS[one.state]
+        if one.state != state:
+            state = one.state
+            lines += [*([()] if lines else []), (Span(f" {HEADS[state]}", "title"),)]
+        mark = f" {glyphs.marks[MARKS[state]]} {state:<{LABEL - 1}}"
+        words = f"{clean(one.id)}: {clean(one.found)}"
+        lines += _labelled(mark, ink, words, "name" if state != "ok" else "text", width)
+        if state == "ok":
+            continue
+        for label, told in (
+            ("read", "; ".join(f"{each.path} is {_value(each.value)}" for each in one.evidence)),
+            ("why", one.why or ""),
+            ("do", one.do or ""),
+            ("needs", one.needs if isinstance(one.needs, str) else ", ".join(one.needs or ())),
+            ("undo", one.undo or ""),
+        ):
+            if told:
+                body = "accent" if label == "do" else "muted" if label == "read" else "text"
+                lines += _labelled(f"   {label}", "label", clean(told), body, width)
+        lines.append(())
+    while lines and not lines[-1]:
+        lines.pop()
+    if not lines:
+        lines = [(Span(" Nothing of the kind was found.", "muted"),)]
+    return [tuple(Span(spelled(span.text, glyphs), span.ink) for span in line) for line in lines]
+
+
+def _labelled(label: str, ink: str, words: str, body: str, width: int) -> list[Line]:
+    room = LABEL + 3
+    return [
+        (Span(f"{label if at == 0 else '':<{room}}", ink), Span(part, body))
+        for at, part in enumerate(wrapped(words, max(8, width - room)))
+    ]
+
+
+def _value(value: object) -> str:
+    return "not told" if value is None else str(value)
+
+
+def _text(one: Check) -> str:
+    needs = one.needs if isinstance(one.needs, str) else " ".join(one.needs or ())
+    read = " ".join(f"{each.path} {each.value}" for each in one.evidence)
+    parts = (one.id, one.state, one.found, read, one.why, one.do, one.undo, needs)
+    return " ".join(part for part in parts if part)
