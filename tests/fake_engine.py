@@ -39,6 +39,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--die-on-start", metavar="MESSAGE")
     parser.add_argument("--hang-health", action="store_true")
     parser.add_argument("--cut-completions", action="store_true", help="no token ever comes")
+    parser.add_argument("--hang-after", type=int, metavar="N", help="after N tokens of an answer")
     parser.add_argument("--repin", metavar="CPULIST")
     parser.add_argument("--itl-ms", type=float, default=5.0)
     parser.add_argument("--tokens", type=int, help="of every answer, whatever is asked")
@@ -141,6 +142,8 @@ class Engine:
             b"Transfer-Encoding: chunked\r\n\r\n"
         )
         for number in range(tokens):
+            if number == self.options.hang_after:
+                await asyncio.Event().wait()
             text = f"t{number} "
             choice = {"delta": {"content": text}} if chat else {"text": text}
             last = number == tokens - 1

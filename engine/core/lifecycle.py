@@ -93,6 +93,9 @@ class Exited:
 class Tick:
     """Time passed."""
 
+    waits_for: str = ""
+    """What an engine that is starting has not done yet, as far as that is known."""
+
 
 Event = StartAsked | StopAsked | SpawnFailed | Answered | Silent | Exited | Tick
 
@@ -160,8 +163,9 @@ def step(now: float, life: Life, event: Event, policy: Policy) -> tuple[Life, tu
             return _rest(now, life, State.FAILED, f"{said}. {do}" if do else said)
         case State.STARTING, Answered():
             return replace(life, state=State.READY, since=now, why="generated a token"), ()
-        case State.STARTING, Tick() if now - life.since > policy.ready_timeout_s:
+        case State.STARTING, Tick(waits_for) if now - life.since > policy.ready_timeout_s:
             why = f"not ready within {policy.ready_timeout_s:g} s"
+            why = f"{why}: {waits_for}" if waits_for else why
             return _give_up(now, life, why), (Terminate(),)
         case State.READY, Silent(for_s=for_s) if _is_too_silent(for_s, policy):
             # What was ready before the silence counts towards being stable, as in a crash.

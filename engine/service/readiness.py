@@ -6,12 +6,12 @@ from collections.abc import Callable
 from engine.core.errors import ControlError
 from engine.core.layout import Instance
 from engine.core.status import State
-from engine.drivers.openai_api import get, post_json
+from engine.drivers.openai_api import EngineRefused, Piece, get, post_json, stream
 from engine.drivers.registry import driver_of
 from engine.service.managed import Managed
 from engine.service.orders import served_name
 
-_FIRST_TOKEN_WITHIN_S = 60.0
+TOKEN_WITHIN_S = 60.0
 
 
 async def became_ready(managed: Managed, mark: str, tell: Callable[[str], None]) -> bool:
@@ -41,7 +41,10 @@ async def wait_until_ready(managed: Managed, tell: Callable[[str], None]) -> Non
             # Some servers have no such path (OpenVINO Model Server answers 400): a token decides.
             if answer.status in (200, 400, 404):
                 tell("health answers, waiting for the first token")
-                why_not = await _why_no_token(managed)
+                at = managed.at
+                why_not = await why_no_token(
+                    managed.url, at.wish, at.placement.tensor_parallel, api_key=managed.api_key
+                )
                 if not why_not:
                     return
                 tell(f"health answers, but {why_not}")
@@ -51,19 +54,34 @@ async def wait_until_ready(managed: Managed, tell: Callable[[str], None]) -> Non
         pause = min(1.0, pause * 1.5)
 
 
-async def _why_no_token(managed: Managed) -> str:
-    ranks = managed.at.placement.tensor_parallel
+async def why_no_token(
+    url: str, wish: Instance, ranks: int, *, api_key: str | None, within_s: float = TOKEN_WITHIN_S
+) -> str:
+    """Nothing once the engine has given what is asked of it; after `within_s` at the latest."""
+    came = 0
+
+    def count(_piece: Piece) -> None:
+        nonlocal came
+        came += 1
+
+    address, body = url + "/v1/completions", first_request(wish, ranks)
+    hint = f"; its {ranks} ranks may wait for each other, see its log" if ranks > 1 else ""
     try:
-        token = await post_json(
-            managed.url + "/v1/completions",
-            first_request(managed.at.wish, ranks),
-            timeout_s=_FIRST_TOKEN_WITHIN_S,
-            api_key=managed.api_key,
-        )
+        if ranks == 1:
+            token = await post_json(address, body, timeout_s=within_s, api_key=api_key)
+            return "" if token.status == 200 else f"a completion gets HTTP {token.status}"
+        async with asyncio.timeout(within_s):
+            await stream(
+                address, body, on_piece=count, idle_timeout_s=2 * within_s, api_key=api_key
+            )
+    except EngineRefused as error:
+        return f"a completion failed: {error.why}"
+    except TimeoutError:
+        which = "its second token" if came else "its first token"
+        return f"{which} did not come within {within_s:g} s{hint}"
     except ControlError as error:
-        hint = f"; its {ranks} ranks may wait for each other, see its log" if ranks > 1 else ""
         return f"its first token did not come: {error.why}{hint}"
-    return "" if token.status == 200 else f"a completion gets HTTP {token.status}"
+    return ""
 
 
 def first_request(wish: Instance, ranks: int) -> dict[str, object]:
@@ -71,9 +89,12 @@ def first_request(wish: Instance, ranks: int) -> dict[str, object]:
 
     The first token comes from the prompt's pass alone. Ranks of a tensor parallel engine talk to
     each other by other means in the passes after it, and it is there that they have been seen to
-    hang: they have to give a second one.
+    hang: they have to give a second one, whatever the first one was, and as a stream, which shows
+    whether it was that one that did not come.
     """
     # A model of made-up weights may come without a tokenizer.
     prompt = [1] if wish.weights == "dummy" else "Hi"
-    tokens = 2 if ranks > 1 else 1
-    return {"model": served_name(wish.model), "prompt": prompt, "max_tokens": tokens}
+    body: dict[str, object] = {"model": served_name(wish.model), "prompt": prompt}
+    if ranks == 1:
+        return {**body, "max_tokens": 1}
+    return {**body, "max_tokens": 2, "ignore_eos": True, "stream": True}

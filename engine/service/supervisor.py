@@ -129,7 +129,7 @@ class Supervisor:
     def tick(self) -> None:
         """Let time pass: grace periods, back-offs, an unsaved journal."""
         for managed in list(self.managed.values()):
-            self.feed(managed, Tick())
+            self.feed(managed, Tick(managed.note))
         self._ledger.retry()
 
     def feed(self, managed: Managed, event: Event) -> None:

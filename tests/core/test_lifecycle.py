@@ -126,10 +126,10 @@ STORIES = [
         (
             START,
             (120, Tick(), S.STARTING, ()),
-            (121, Tick(), S.STOPPING, (Terminate(),)),
+            (121, Tick("no second token"), S.STOPPING, (Terminate(),)),
             (125, Exited(-15), S.FAILED, (Sweep(),)),
         ),
-        "not ready within 120 s",
+        "not ready within 120 s: no second token",
     ),
     Story(
         "is started while it stops",
