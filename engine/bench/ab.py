@@ -67,7 +67,7 @@ class Session:
     texts: Texts | None = None
     why_ended: str | None = None
     clock: Callable[[], float] = time.monotonic
-    _answers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _answers: dict[str, ab_texts.Answers] = field(default_factory=dict)
     _seeds: Iterator[int] = field(default_factory=itertools.count)
     _started: dict[str, object] = field(default_factory=dict)
     _served: dict[str, list[str]] = field(default_factory=dict)
@@ -159,14 +159,20 @@ class Session:
         return block
 
     async def _read_texts(self, arm: str, up: Up) -> None:
-        """Once of each arm, before its first block."""
-        if arm in self._answers or (self.texts is not None and self.texts.missing):
+        """Once of each arm, before its first block; where they differ, of A once more."""
+        known, texts = self._answers.get(arm), self.texts
+        doubted = texts is not None and bool(texts.differing) and texts.steady is None
+        if (texts is not None and texts.missing) or (known and not (arm == "a" and doubted)):
             return
         try:
-            self._answers[arm] = await ab_texts.answers(up.targets[0])
+            answers = await ab_texts.answers(up.targets[0])
         except EngineUnreachable as error:
-            self.texts = Texts(0, 0, missing=f"{error.what}: {error.why}")
+            self.texts = texts if known else Texts(0, 0, missing=f"{error.what}: {error.why}")
             return
+        if known and texts is not None:
+            self.texts = replace(texts, steady=answers == known)
+            return
+        self._answers[arm] = answers
         if len(self._answers) == 2:
             self.texts = ab_texts.compared(self._answers["a"], self._answers["b"])
 

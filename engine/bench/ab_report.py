@@ -82,8 +82,8 @@ def outcome_text(outcome: Outcome, texts: Texts | None = None) -> str:
     if notes := _notes(outcome.comparisons):
         parts.append("\n".join(notes))
     parts.append("\n".join(_counted(outcome)))
-    if texts is not None and (warning := texts.warning()):
-        parts.append(f"warning: {warning}")
+    if texts is not None:
+        parts.append(texts.told())
     parts.append("\n".join(_manifest(outcome.manifest)))
     return "\n\n".join(part for part in parts if part)
 

@@ -27,6 +27,8 @@ class Differs:
     prompt: str
     a: str
     b: str
+    token: int
+    """The first that is another one, as A's stream has them, from 1 on."""
 
     def beginning(self, text: str) -> str:
         """As far as it takes to see the difference."""
@@ -45,41 +47,62 @@ class Texts:
     first: Differs | None = None
     missing: str | None = None
     """Why they could not be compared."""
+    steady: bool | None = None
+    """Whether A wrote the same when it was asked again: only where the arms differ."""
 
-    def warning(self) -> str | None:
-        """In words, where there is something to be told."""
+    def told(self) -> str:
+        """In words: a warning where the speed of the two is not that of the same work."""
         if self.missing is not None:
-            return f"whether both arms write the same is not known: {self.missing}"
+            return f"warning: whether both arms write the same is not known: {self.missing}"
+        of = self.same + self.differing
         if self.first is None:
-            return None
+            return f"Texts: at temperature 0 both arms write the same for {of} of {of} prompts."
+        again = {
+            None: "",
+            True: "; A, asked again, wrote the same as before",
+            False: "; but A, asked again, wrote another text as well, so that B need not be why",
+        }
         return (
-            f"at temperature 0 the arms write different texts for {self.differing} of "
-            f"{self.same + self.differing} prompts; to {self.first.prompt!r} A writes "
+            f"warning: at temperature 0 the arms write different texts for {self.differing} of "
+            f"{of} prompts; to {self.first.prompt!r}, from token {self.first.token} on: A writes "
             f"{self.first.beginning(self.first.a)}, B writes "
-            f"{self.first.beginning(self.first.b)}"
+            f"{self.first.beginning(self.first.b)}{again[self.steady]}"
         )
 
 
-async def answers(target: Target) -> tuple[str, ...]:
-    """The target's text for each prompt. Raises EngineUnreachable."""
+Answers = tuple[tuple[str, ...], ...]
+"""To each prompt the pieces of a stream, which mostly are tokens."""
+
+
+async def answers(target: Target) -> Answers:
+    """What the target writes to each prompt. Raises EngineUnreachable."""
     base = base_url(target.url)
     model = target.model or await _model(target, base)
     return tuple([await _answer(target, base, model, prompt) for prompt in PROMPTS])
 
 
-def compared(a: Sequence[str], b: Sequence[str]) -> Texts:
-    """Of the same prompts."""
+def compared(a: Answers, b: Answers) -> Texts:
+    """Of the same prompts; engines may cut the same text in other places."""
     differing = [
-        Differs(prompt, of_a, of_b)
+        Differs(prompt, "".join(of_a), "".join(of_b), _first_other(of_a, "".join(of_b)))
         for prompt, of_a, of_b in zip(PROMPTS, a, b, strict=True)
-        if of_a != of_b
+        if "".join(of_a) != "".join(of_b)
     ]
     return Texts(
         len(PROMPTS) - len(differing), len(differing), differing[0] if differing else None
     )
 
 
-async def _answer(target: Target, base: str, model: str, prompt: str) -> str:
+def _first_other(pieces: Sequence[str], text: str) -> int:
+    so_far = ""
+    for number, piece in enumerate(pieces, 1):
+        so_far += piece
+        if not text.startswith(so_far):
+            return number
+    return len(pieces) + 1
+
+
+async def _answer(target: Target, base: str, model: str, prompt: str) -> tuple[str, ...]:
     pieces: list[str] = []
     await openai_api.stream(
         f"{base}/v1/completions",
@@ -94,7 +117,7 @@ async def _answer(target: Target, base: str, model: str, prompt: str) -> str:
         idle_timeout_s=_IDLE_TIMEOUT_S,
         api_key=target.api_key,
     )
-    return "".join(pieces)
+    return tuple(pieces)
 
 
 async def _model(target: Target, base: str) -> str:

@@ -19,7 +19,7 @@ from engine.bench.ab_arms import ServiceArms
 from engine.bench.ab_block import Up, pooled, total
 from engine.bench.ab_clocks import HardwareWatch, spread
 from engine.bench.ab_plan import Place, Plan, as_layout, layout_before, told_apart
-from engine.bench.ab_report import running
+from engine.bench.ab_report import outcome_text, running
 from engine.bench.values import Load, Progress, Target
 from engine.control import ApplyLayout, HeldLayout, HeldWish, Offer, StopInstances
 from engine.core.comparing.design import Design
@@ -113,15 +113,40 @@ async def test_texts_that_differ_are_told_and_are_no_error(fake: Callable[..., T
     session = Session(question(max_time_s=1e-9), arms)
     await session.run()
     assert "would not end within" in (session.why_ended or "")
-    answers = [await ab_texts.answers(arms.targets[arm]) for arm in "ab"]
-    texts = ab_texts.compared(*answers)
-    assert (texts.same, texts.differing) == (0, 4)
-    warning = texts.warning() or ""
-    assert "different texts for 4 of 4 prompts" in warning
-    assert "'The capital of France is' A writes" in warning
-    differs = ab_texts.Differs("x", "same until " + "a" * 99, "same until b")
+    assert session.texts is None
+
+    session = Session(question(aa_pairs=0), arms)
+    await session.run()
+    texts = session.texts
+    assert texts is not None
+    assert (texts.same, texts.differing, texts.steady) == (0, 4, True)
+    assert texts.first is not None
+    assert texts.first.token == 4
+    told = outcome_text(session.outcome(final=True), texts)
+    assert "warning: at temperature 0 the arms write different texts for 4 of 4 prompts" in told
+    assert "'The capital of France is', from token 4 on: A writes" in told
+    assert "A, asked again, wrote the same as before" in told
+    answer = ab_saved.comparison_json(session.outcome(final=True), texts)
+    assert isinstance(answer["texts"], dict)
+    assert (answer["texts"]["differing"], answer["texts"]["first"]["token"]) == (4, 4)
+
+    differs = ab_texts.Differs("x", "same until " + "a" * 99, "same until b", 3)
     assert differs.beginning(differs.a) == repr("same until " + "a" * 24 + "…")
     assert differs.beginning(differs.b) == "'same until b'"
+
+
+def test_texts_are_the_same_however_a_stream_is_cut() -> None:
+    count = len(ab_texts.PROMPTS)
+    cut, whole = ((" a", " b", " c"),) * count, ((" a b", " c"),) * count
+    same = ab_texts.compared(cut, whole)
+    assert (same.same, same.differing) == (count, 0)
+    assert same.told().endswith(f"both arms write the same for {count} of {count} prompts.")
+    for other, token in (((" a", " x"), 2), ((" a b",), 3), ((" a b c", " d"), 4)):
+        first = ab_texts.compared(cut, (other,) * count).first
+        assert first is not None
+        assert first.token == token
+    doubtful = replace(ab_texts.compared(cut, ((),) * count), steady=False)
+    assert "but A, asked again, wrote another text as well" in doubtful.told()
 
 
 def test_a_load_is_the_same_for_both_arms_whatever_their_instances() -> None:

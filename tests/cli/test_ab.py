@@ -111,7 +111,7 @@ def test_side_by_side_a_real_difference_is_found_and_nothing_is_left(home: Home)
     assert rows(answer)["output_tokens_per_s_per_core"]["unit"] == "tokens/s/core"
     assert "quick" in answer["sentence"]
     assert "faster" in answer["sentence"] or "as fast" in answer["sentence"]
-    assert answer["texts"] == {"same": 4, "differing": 0, "first": None, "missing": None}
+    assert (answer["texts"]["same"], answer["texts"]["differing"]) == (4, 0)
     assert answer["manifest"]["side_by_side"]
     assert answer["manifest"]["served"] == {"a": ["fake"], "b": ["fake"]}
     (wish,) = answer["manifest"]["arm_a"]["wishes"]
