@@ -17,6 +17,7 @@ from tui.settings import Settings, config_folder, config_path, read_settings
 from tui.terminal import DUMB, TerminalKind, terminal_kind
 
 if TYPE_CHECKING:
+    from engine.ab_process import Comparison
     from engine.checkup import Check
     from engine.client import ServiceClient
     from engine.control import ApplyLayout
@@ -173,6 +174,7 @@ async def open_panel(
         layout=layout,
         reconnect=partial(connect, reach=reach),
         checkup=partial(checked, reach, environment),
+        compare=partial(compared, environment),
         terminal=sys.stdin.fileno(),
         host=reach.host,
         first=first,
@@ -185,6 +187,13 @@ async def checked(reach: Reach, environment: Mapping[str, str]) -> "tuple[Check,
     from engine.checkup import checkup
 
     return await checkup(reach, environment)
+
+
+def compared(environment: Mapping[str, str], words: Sequence[str]) -> "Comparison":
+    """A comparison, in a process of its own."""
+    from engine.ab_process import AbProcess
+
+    return AbProcess.start(environment, words)
 
 
 async def first_look(client: "ServiceClient") -> "tuple[Machine, Snapshot] | None":
@@ -216,6 +225,8 @@ async def run(app: "SlotdeckApp", environment: Mapping[str, str]) -> int:
     if app.fault is not None:
         code = tell_fault(app.fault, environment)
     try:
+        if app.parting:
+            sys.stdout.write(app.parting + "\n")
         sys.stdout.write(farewell(app.view.snapshot, host=app.view.host) + "\n")
         sys.stdout.flush()
     except OSError:  # the terminal has gone; nobody is left to read it

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from engine.core.cpuset import CpuSet
 from engine.core.status import State
 from tui.view import Connection, View
 
@@ -153,6 +154,39 @@ def _not_load(view: View) -> str | None:
     return None
 
 
+def why_no_comparison(view: View) -> str | None:
+    """Why no A/B can be run from here now, of whatever."""
+    if reason := _changing(view):
+        return reason
+    if view.host:
+        return f"an A/B is run on the machine itself: open the panel on {view.host}"
+    if view.machine is None:
+        return "the machine is not read yet"
+    if not view.machine.live:
+        return "this is a recorded machine; only the live one runs instances"
+    return None
+
+
+def _not_ab(view: View) -> str | None:
+    reason = why_no_comparison(view) or _on_instance(view)
+    each = view.instance
+    if reason or each is None or view.machine is None:
+        return reason
+    if len(view.marked) > 1:
+        return f"{len(view.marked)} instances are marked; one is compared at a time"
+    if each.state is not State.READY:
+        return f"{each.name} is {each.state}, not ready"
+    if each.gpus:
+        cards = sum(not gpu.integrated for gpu in view.machine.gpus)
+        return None if cards > 1 else "there is one card; one or two needs a second one"
+    pus = CpuSet.parse(each.pus)
+    if sum(bool(core.pus & pus) for core in view.machine.cores) > 1:
+        return None
+    return (
+        f"{each.name} has one core, and so no halves; in the plan of a move (m) a compares places"
+    )
+
+
 def _not_save(view: View) -> str | None:
     reason = _changing(view)
     if reason or view.instances:
@@ -181,6 +215,7 @@ ACTIONS = (
     Action("undo", "u", "Undo", "Take the newest change of placements back", _not_undo),
     Action("try", "t", "Try", "Ask the selected instance a question", _not_try),
     Action("load", "b", "Load", "Steady requests to all ready instances, on or off", _not_load),
+    Action("ab", "a", "A/B", "Measure it: one card or two; one instance or two halves", _not_ab),
     Action("log", "l", "Log", "The log at full height, and back", _on_instance),
     Action(
         "instance", "d", "Details", "One instance: history, log, command, checks", _on_instance

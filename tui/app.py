@@ -25,7 +25,7 @@ from engine.core.topology import Machine
 from tui.actions import BY_ID
 from tui.ascii_filter import AsciiFilter
 from tui.backpressure import terminal_is_behind
-from tui.desk import Desk, no_checkup
+from tui.desk import Desk, no_checkup, no_comparison
 from tui.exact_update import ExactLayout, ExactUpdate
 from tui.follower import Follower, Reconnect
 from tui.hangup import hung_up
@@ -52,6 +52,7 @@ from tui.widgets.palette import Palette
 from tui.widgets.schemes import DARK, Scheme, turned
 
 if TYPE_CHECKING:
+    from engine.ab_process import Compare
     from tui.desk import Checkup
 
 CATCH_UP_S = 0.1
@@ -84,6 +85,7 @@ class SlotdeckApp(OpensPages, KeepsFault):
         mouse: bool = True,
         layouts: Path | None = None,
         checkup: "Checkup" = no_checkup,
+        compare: "Compare" = no_comparison,
         first: tuple[Machine, Snapshot] | None = None,
         utc: Callable[[], str] = lambda: datetime.now(UTC).isoformat(timespec="seconds"),
     ) -> None:
@@ -104,6 +106,8 @@ class SlotdeckApp(OpensPages, KeepsFault):
         self._clock = clock
         self._terminal = terminal
         self._late: SnapshotArrived | None = None
+        self.parting = ""
+        """To be said on the terminal, should the panel close now."""
         self._faults: set[str] = set()
         glyphs = ASCII if ascii_only else UNICODE
         self.set_class(ascii_only, "-ascii")
@@ -123,6 +127,8 @@ class SlotdeckApp(OpensPages, KeepsFault):
             tell=self.board.tell,
             copy=self.copy,
             checkup=checkup,
+            compare=compare,
+            part=self.part,
             save=self.board.dialogs.save,
             select=self.select,
             mark=self.mark,
@@ -275,6 +281,9 @@ class SlotdeckApp(OpensPages, KeepsFault):
         for screen in self.screen_stack:
             if isinstance(screen, Page):
                 screen.present(view)
+
+    def part(self, words: str) -> None:
+        self.parting = words
 
     # The terminal's mouse and clipboard
 

@@ -1,6 +1,6 @@
 """What every screen beside the board is given."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from tui.view import View
 from tui.widgets.palette import Palette
 
 if TYPE_CHECKING:
+    from engine.ab_process import Compare, Comparison
     from engine.checkup import Check
 
     Checkup = Callable[[], Awaitable[tuple[Check, ...]]]
@@ -40,6 +41,10 @@ class Desk:
     select: Callable[[str], None]
     mark: Callable[[frozenset[str]], None]
     events: Callable[[], tuple[Event, ...]]
+    compare: "Compare"
+    """Start an A/B, as a process of its own."""
+    part: Callable[[str], None]
+    """What is to be said on the terminal, should the panel close now."""
     trails: Trails
     palette: Palette
     glyphs: Glyphs
@@ -55,4 +60,13 @@ async def no_checkup() -> "tuple[Check, ...]":
         what="The machine cannot be checked from here",
         why="this panel was not told how to reach its doctor",
         do="Run `slotdeck doctor` on the machine itself",
+    )
+
+
+def no_comparison(_: Sequence[str]) -> "Comparison":
+    """Where nobody said how to start one."""
+    raise ControlError(
+        what="No comparison can be started from here",
+        why="this panel was not told how",
+        do="Run `slotdeck ab`",
     )

@@ -7,6 +7,7 @@ from textual.message import Message
 from engine.core.status import Snapshot
 from engine.core.topology import Machine
 from engine.core.trail import PastFigures
+from tui.present.ab_wish import AbWish
 from tui.view import Connection
 
 
@@ -76,6 +77,13 @@ class InstanceOpened(Message):
     """The user wants to see all of an instance."""
 
     name: str
+
+
+@dataclass
+class ComparisonWanted(Message):
+    """The user wants an A/B."""
+
+    wish: AbWish
 
 
 @dataclass

@@ -2,8 +2,10 @@
 
 from textual.app import App
 
+from tui.actions import why_no_comparison
 from tui.desk import Desk
-from tui.messages import InstanceOpened
+from tui.messages import ComparisonWanted, InstanceOpened
+from tui.present.ab_wish import of_instance
 from tui.screens.page import Page
 
 
@@ -46,6 +48,19 @@ class OpensPages(App[None]):
         from tui.screens.doctor import DoctorScreen
 
         self._open(DoctorScreen(self.desk))
+
+    def do_ab(self) -> None:
+        """One card or two, or one instance or two halves."""
+        if wish := of_instance(self.desk.view()):
+            self.post_message(ComparisonWanted(wish))
+
+    def on_comparison_wanted(self, message: ComparisonWanted) -> None:
+        from tui.screens.ab import AbScreen
+
+        if reason := why_no_comparison(self.desk.view()):
+            self.notify(reason, title="A/B", severity="warning", markup=False)
+            return
+        self._open(AbScreen(self.desk, message.wish))
 
     def _open(self, page: Page) -> None:
         """Upon the board, or upon the table that one comes from; never a pile of them."""

@@ -7,6 +7,7 @@ from tui.actions import ACTIONS, BY_ID, Action, always
 FILTER = Action("filter", "slash", "Filter", "Show lines with these words; !word: without", always)
 COPY = Action("copy", "y", "Copy", "Copy what is shown to your clipboard (OSC 52)", always)
 BACK = Action("back", "escape", "Back", "Drop the filter or the marks, then close this", always)
+AB_START = Action("ab_start", "enter", "Start", "Start the comparison as it is shown", always)
 RUN = ("start", "repair", "restart", "stop", "forget")
 EVERYWHERE = ("mouse", "help", "quit")
 
@@ -58,7 +59,27 @@ PAGES = {
             Action("before", "N", "Before", "The line before that was searched for", always),
         ),
     ),
-    "layouts": PageActions((COPY,), ("save", "instances", *EVERYWHERE)),
+    "layouts": PageActions(
+        (
+            Action("mark_layout", "space", "Mark", "Mark it as A or B of a comparison", always),
+            Action("compare", "a", "A/B", "Compare two layouts on this machine", always),
+            COPY,
+        ),
+        ("save", "instances", *EVERYWHERE),
+    ),
+    "ab": PageActions(
+        (
+            Action(
+                "ab_keep", "w", "Keep winner", "Keep the arm that won, and stop the other", always
+            ),
+            Action("ab_back", "r", "Roll back", "Put back exactly what ran before", always),
+            Action("ab_streams", "c", "Streams", "How many requests at a time", always),
+            Action("ab_pairs", "p", "Pairs", "How many pairs at most: more see less", always),
+            Action("ab_time", "t", "Time", "How long it may measure", always),
+        ),
+        EVERYWHERE,
+        (COPY,),
+    ),
     "events": PageActions(
         (
             FILTER,

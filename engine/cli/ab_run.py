@@ -115,8 +115,8 @@ class Comparisons:
         task = asyncio.current_task()
         assert task is not None
         with suppress(NotImplementedError, RuntimeError):
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+            for ending in (signal.SIGTERM, signal.SIGHUP):
+                asyncio.get_running_loop().add_signal_handler(ending, task.cancel)
         interrupted = False
         kept: str | None = None
         try:

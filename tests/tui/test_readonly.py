@@ -30,7 +30,7 @@ async def test_every_key_that_changes_says_why_not() -> None:
         changing = [one for one in ACTIONS if "--readonly" in (one.why_not(app.view) or "")]
         assert {one.id for one in changing} == {
             *("start", "repair", "restart", "stop", "forget", "load", "save"),
-            *("move", "resize", "new", "undo", "redo"),
+            *("move", "resize", "new", "undo", "redo", "ab"),
         }
         for one in changing:
             await pilot.press(one.key.partition(",")[0])

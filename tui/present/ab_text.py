@@ -1,9 +1,8 @@
 """A comparison as lines: what will happen, how it goes, what came of it."""
 
-from collections.abc import Sequence
 from math import log
 
-from engine.core.comparing.telling import Judged, Planned, Ratio, Row
+from engine.core.comparing.telling import Judged, Paired, Planned, Ratio, Row
 from tui.present.ab_state import AT_WORK, AbState, Phase
 from tui.present.glyphs import Glyphs, spelled
 from tui.present.ink import Line, Span
@@ -26,10 +25,10 @@ RATES = {
     "output_tokens_per_s_per_core": "tokens/s per core",
     "output_tokens_per_s_per_watt": "tokens/s per watt",
 }
-TABLES = (("ms, lower is better", TIMES), ("tokens/s, higher is better", RATES))
+TABLES = (("ms, lower is better", TIMES), ("rates, higher is better", RATES))
 """Never in one column."""
 VERDICT_INKS = {"better": "good", "worse": "error", "no difference": "text", "not enough": "muted"}
-LABEL, FIGURE, RATIO, ENDS = 19, 9, 8, 15
+LABEL, FIGURE, RATIO, ENDS = 18, 8, 7, 15
 MOST_OFF = log(2)
 """The bar's ends: half and double."""
 LOOKS_FROM = 6
@@ -129,7 +128,7 @@ def _running(state: AbState, width: int, now: float, glyphs: Glyphs) -> list[Lin
         lines.append(())
         lines += [(Span(fit(clean(words), width).rstrip(), "muted"),) for words in state.said]
         return lines
-    lines += _tables(newest.ratios, width, glyphs)
+    lines += _tables(newest, width, glyphs)
     told = state.paired
     valid = told.valid if told else 0
     if told is None:
@@ -188,8 +187,9 @@ def _progress(state: AbState, it: Planned, width: int, now: float, glyphs: Glyph
     return lines
 
 
-def _tables(ratios: Sequence[Ratio], width: int, glyphs: Glyphs) -> list[Line]:
-    by_name = {one.name: one for one in ratios}
+def _tables(newest: Paired, width: int, glyphs: Glyphs) -> list[Line]:
+    by_name = {one.name: one for one in newest.ratios}
+    second = "A" if newest.is_aa else "B"
     room = width - LABEL - 2 * FIGURE - RATIO - ENDS - 2
     lines: list[Line] = []
     for title, metrics in TABLES:
@@ -197,7 +197,7 @@ def _tables(ratios: Sequence[Ratio], width: int, glyphs: Glyphs) -> list[Line]:
         if not rows:
             continue
         last = "halved · equal · doubled" if room >= 26 else ""
-        lines += [(), _head(title, last if room >= 11 else "")]
+        lines += [(), _head(title, last if room >= 11 else "", second)]
         for words, one in rows:
             ends = UNKNOWN if one.ci95 is None else f"{one.ci95[0]:.3f}–{one.ci95[1]:.3f}"
             row = _figures(words, one.a, one.b, one.ratio, ends)
@@ -206,10 +206,10 @@ def _tables(ratios: Sequence[Ratio], width: int, glyphs: Glyphs) -> list[Line]:
     return lines
 
 
-def _head(title: str, last: str) -> Line:
+def _head(title: str, last: str, second: str = "B") -> Line:
     cells = (
         f" {fit(title, LABEL + 6)}"[: LABEL + 7],
-        f"{'A':>{FIGURE - 6}}{'B':>{FIGURE}}{'B/A':>{RATIO}}{'95 % interval':>{ENDS}}",
+        f"{'A':>{FIGURE - 6}}{second:>{FIGURE}}{f'{second}/A':>{RATIO}}{'95 % interval':>{ENDS}}",
     )
     return (Span(cells[0], "head"), Span(cells[1], "head"), Span(f"   {last}", "faint"))
 
@@ -257,12 +257,13 @@ def _result(state: AbState, width: int, now: float) -> list[Line]:
         lines += _text(it.why, "text", width)
         lines += _text(_way_back(state) or it.do, "warning", width)
         lines.append(())
-    if state.judged:
-        for judged in state.judged:
-            lines += _judged(state, judged, width)
-    elif not state.failed:
+    if not (state.judged or state.failed):
         lines += _text("Nothing was measured.", "muted", width)
+    for judged in state.judged:
+        lines += _text(judged.sentence, "title", width)
     lines += _standing(state, width, now)
+    for judged in state.judged:
+        lines += _judged(state, judged, width)
     return lines
 
 
@@ -279,12 +280,12 @@ def _way_back(state: AbState) -> str:
 
 
 def _judged(state: AbState, judged: Judged, width: int) -> list[Line]:
-    lines = _text(judged.sentence, "title", width)
+    lines: list[Line] = []
     several = state.planned is not None and len(state.planned.comparisons) > 1
     rows = {row.name: row for row in judged.metrics if row.ratio is not None}
     names = state.planned.comparisons[judged.comparison - 1] if state.planned else ("A", "B")
     if several:
-        lines += _text(f"A: {names[0]}, B: {names[1]}", "muted", width)
+        lines += [(), *_text(f"A: {names[0]}, B: {names[1]}", "accent", width)]
     for title, metrics in TABLES:
         mine = [(words, rows[name]) for name, words in metrics.items() if name in rows]
         if mine:
@@ -298,7 +299,7 @@ def _judged(state: AbState, judged: Judged, width: int) -> list[Line]:
     lines += _text("; ".join(parts), "muted", width)
     if judged.saved:
         lines += _text(f"all blocks: {judged.saved}", "muted", width)
-    return [*lines, ()]
+    return lines
 
 
 def _verdict(words: str, row: Row) -> Line:
@@ -310,7 +311,7 @@ def _verdict(words: str, row: Row) -> Line:
 def _standing(state: AbState, width: int, now: float) -> list[Line]:
     """What is to be decided, or was."""
     if state.ended is not None:
-        lines = _text(_how_it_stands(state), "good", width)
+        lines = _text(how_it_stands(state), "good", width)
         for words in state.ended.different:
             lines += _text(f"not exactly as before: {words}", "warning", width)
         return lines
@@ -330,15 +331,16 @@ def _standing(state: AbState, width: int, now: float) -> list[Line]:
         left = None if state.decide_by is None else max(0.0, state.decide_by - now)
         stopped = ", ".join(state.planned.stops)
         if stopped:
-            words = f"{stopped} is still stopped; without an answer it is rolled back in"
+            verb = "is" if len(state.planned.stops) == 1 else "are"
+            words = f"{stopped} {verb} still stopped; without an answer it is rolled back in"
             lines += _text(f"{words} {span(left)}", "warning", width)
         return lines
     return []
 
 
-def _how_it_stands(state: AbState) -> str:
-    assert state.ended is not None
-    if state.ended.kept:
+def how_it_stands(state: AbState) -> str:
+    """What runs now that it is over."""
+    if state.ended and state.ended.kept:
         return f"{state.ended.kept} is kept, and runs."
     stops = state.planned.stops if state.planned else ()
     if not stops:
@@ -363,8 +365,8 @@ def parting(state: AbState) -> str:
     if state.phase not in AT_WORK or state.planned is None or not state.planned.stops:
         return ""
     words = (
-        f"The comparison is ended; {', '.join(state.planned.stops)} is started again in the "
-        "background: `slotdeck status` shows it."
+        f"The comparison is ended; in the background starts again what ran before "
+        f"({', '.join(state.planned.stops)}): `slotdeck status` shows it."
     )
     return f"{words} Should it not come back: `slotdeck up {state.planned.file}`"
 

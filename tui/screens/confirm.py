@@ -6,8 +6,10 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.worker import Worker
 
-from engine.control import Change, Control, Offer
+from engine.control import Change, Control, MoveInstance, Offer
 from engine.core.errors import ControlError, StaleOffer
+from tui.messages import ComparisonWanted
+from tui.present.ab_wish import of_move
 from tui.present.glyphs import Glyphs
 from tui.present.ink import Line, Span
 from tui.present.offer_text import change_title, offer_lines
@@ -22,6 +24,7 @@ class ConfirmScreen(Dialog[bool]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "apply", show=False),
         Binding("escape", "drop", show=False),
+        Binding("a", "compare", show=False),
     ]
 
     def __init__(
@@ -48,7 +51,8 @@ class ConfirmScreen(Dialog[bool]):
             return (("…", "applying"),)
         if self.offer.refusals:
             return (("esc", "close"), ("", "nothing can be applied while something is refused"))
-        return (("enter", "apply"), ("esc", "drop it"))
+        compare = (("a", "A/B: here or there"),) if isinstance(self.change, MoveInstance) else ()
+        return (("enter", "apply"), *compare, ("esc", "drop it"))
 
     @property
     def is_busy(self) -> bool:
@@ -58,6 +62,13 @@ class ConfirmScreen(Dialog[bool]):
     def action_drop(self) -> None:
         if not self.is_busy:
             self.dismiss(result=False)
+
+    def action_compare(self) -> None:
+        """Not yet moved: measured first, where it is and where it would go."""
+        if isinstance(self.change, MoveInstance) and not (self.is_busy or self.offer.refusals):
+            wish = of_move(self.change.name, self.change.slot)
+            self.dismiss(result=False)
+            self.app.post_message(ComparisonWanted(wish))
 
     def action_apply(self) -> None:
         if self.is_busy:

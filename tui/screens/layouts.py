@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,13 +15,16 @@ from textual.worker import Worker
 from engine.control import ApplyLayout, Offer
 from engine.core.errors import ControlError
 from engine.layout_folders import FoundLayout, found_layouts
-from tui.actions import BY_ID
+from tui.actions import BY_ID, Action, why_no_comparison
 from tui.desk import Desk
+from tui.messages import ComparisonWanted
+from tui.present.ab_wish import of_layouts
 from tui.present.ink import Line, Span
 from tui.present.layout_list import file_lines, layout_head, layout_rows, shortened
 from tui.present.offer_text import offer_lines
 from tui.present.text import clean, wrapped
 from tui.screens.page import Page, page_bindings
+from tui.view import View
 from tui.widgets.lines import Lines
 from tui.widgets.pick_list import PickList
 from tui.widgets.tabs import Tabs
@@ -51,6 +55,16 @@ class LayoutsScreen(Page):
         self._asking: Worker[None] | None = None
         self._wanted: Path | None = None
         """What was saved last, to be selected when the files are found again."""
+        self.marked: tuple[Path, ...] = ()
+        """A and B of a comparison: the newest two."""
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """A/B says what is missing for it."""
+        return tuple(
+            replace(each, why_not=self._why_no_ab) if each.id == "compare" else each
+            for each in super().actions
+        )
 
     def body(self) -> Iterable[Widget]:
         palette = self.desk.palette
@@ -79,7 +93,12 @@ class LayoutsScreen(Page):
     def show(self) -> None:
         files, glyphs = self.query_one(PickList), self.desk.glyphs
         rows = layout_rows(
-            self.layouts, files.size.width, glyphs, running=self.running, selected=files.selected
+            self.layouts,
+            files.size.width,
+            glyphs,
+            running=self.running,
+            selected=files.selected,
+            marked=self.marked,
         )
         files.present(rows)
         folder = self.desk.folder
@@ -196,6 +215,35 @@ class LayoutsScreen(Page):
         if path is not None:
             self._wanted = path
             self._ask(self._find)
+
+    def do_mark_layout(self) -> None:
+        """As A or B, or not any more."""
+        if (chosen := self.chosen) is None:
+            return
+        if chosen.path in self.marked:
+            self.marked = tuple(each for each in self.marked if each != chosen.path)
+        else:
+            self.marked = (*self.marked, chosen.path)[-2:]
+        self.draw()
+
+    def _arms(self) -> tuple[Path, ...]:
+        """The two that are marked, or the one that is and the one that is selected."""
+        chosen = self.chosen
+        more = (chosen.path,) if chosen and chosen.path not in self.marked else ()
+        return (*self.marked, *more)[:2]
+
+    def _why_no_ab(self, view: View) -> str | None:
+        reason = why_no_comparison(view)
+        if reason is None and (not self.marked or len(self._arms()) < 2):
+            return "mark one layout with space, then select or mark the other one"
+        return reason
+
+    def do_compare(self) -> None:
+        if reason := self._why_no_ab(self.desk.view()):
+            self.app.notify(reason, title="A/B", severity="warning", markup=False)
+            return
+        first, second = self._arms()
+        self.app.post_message(ComparisonWanted(of_layouts(first, second)))
 
     def do_copy(self) -> None:
         if self.chosen and self.query_one(Tabs).chosen == "file":
