@@ -11,11 +11,12 @@ from engine.core.errors import ControlError
 from tui.present.glyphs import Glyphs
 from tui.present.help_text import help_lines
 from tui.present.ink import Line
+from tui.screens.hand import Hand
 from tui.view import View
 from tui.widgets.palette import Palette
 
 
-class Below(Protocol):
+class Below(Hand, Protocol):
     """What dialogs need of the board."""
 
     view: View
@@ -62,7 +63,7 @@ class Dialogs:
             self._board.tell(error)
             return
         names = frozenset(each.name for each in self._board.view.instances)
-        dialog = NewInstanceScreen(catalogue, names, self._palette, self._glyphs)
+        dialog = NewInstanceScreen(catalogue, names, self._board, self._palette, self._glyphs)
         self._app.push_screen(dialog, self._board.place)
 
     def do_try(self) -> None:

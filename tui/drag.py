@@ -90,11 +90,14 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """A key took it."""
+    """A key took it, or the mouse pulled it out of the palette for new ones."""
 
     cargo: Cargo
     slot: str | None
     at: float
+    x: int = 0
+    y: int = 0
+    by_mouse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +169,8 @@ def step(drag: Drag, event: Event) -> Step:
     """One event further."""
     match drag, event:
         case _, Picked():
-            return Step(Carry(event.cargo, event.slot, 0, 0, by_mouse=False, at=event.at))
+            carry = Carry(event.cargo, event.slot, event.x, event.y, event.by_mouse, event.at)
+            return Step(carry)
         case Carry(by_mouse=True), Pressed():
             return Step(None, LetGo("the button's release was lost"), swallow=True)
         case Carry(cargo=Cargo(kind=Kind.DRAW)), Pressed() if event.slot:

@@ -308,11 +308,56 @@ async def test_a_new_instance_is_drawn_with_the_mouse() -> None:
     async with panel(control, WIDE) as (app, pilot):
         await pilot.press("n")
         await until(pilot, lambda: isinstance(app.screen, NewInstanceScreen))
-        await pilot.click(offset=find_on(app, "▌ bundled:smollm2-135m"))
+        await pilot.click(offset=find_on(app, "▌ bundled:smollm2-135m"), times=2)
         await until(pilot, lambda: app.screen is app.board)
         await dragged(pilot, cell(app, "core:24"), cell(app, "core:26"))
         await applied(app, pilot, control)
         assert pus(control, "smollm2-135m") == "24-26"
+
+
+@SIZES
+async def test_a_new_instance_is_pulled_out_of_the_palette(size: tuple[int, int]) -> None:
+    control = served()
+    async with panel(control, size) as (app, pilot):
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, NewInstanceScreen))
+        at = find_on(app, "/models/coder")
+        await pilot.mouse_down(offset=at)
+        await pilot.hover(offset=at + Offset(1, 0))
+        await until(pilot, lambda: app.screen is app.board)
+        await pilot.hover(offset=cell(app, "core:0"))  # where chat is
+        await until(pilot, lambda: "overlaps chat" in board_text(app))
+        await pilot.hover(offset=cell(app, "numa:3"))
+        await until(pilot, lambda: "can go to numa:3" in board_text(app))
+        await pilot.hover(offset=cell(app, "core:24"))
+        await pilot.press("right_square_bracket")
+        await until(pilot, lambda: "New coder-2 → core:24-25" in board_text(app))
+        await pilot.mouse_up(offset=cell(app, "core:24"))
+        await applied(app, pilot, control)
+        assert pus(control, "coder-2") == "24-25"
+
+
+async def test_nothing_is_pulled_out_that_cannot_be_started_and_escape_puts_it_back() -> None:
+    control = served()
+    async with panel(control, WIDE) as (app, pilot):
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, NewInstanceScreen))
+        await pilot.press("right")
+        await until(pilot, lambda: "vllm-xpu: it is not installed" in text(app))
+        at = find_on(app, "/models/coder")
+        await pilot.mouse_down(offset=at)
+        await pilot.hover(offset=at + Offset(2, 0))
+        await pilot.mouse_up(offset=at + Offset(2, 0))
+        assert isinstance(app.screen, NewInstanceScreen)
+        await pilot.press("left")
+        await pilot.mouse_down(offset=at)
+        await pilot.hover(offset=at + Offset(2, 0))
+        await until(pilot, lambda: app.board.carrier.carry is not None)
+        await until(pilot, lambda: app.screen is app.board)
+        await pilot.press("escape")
+        await until(pilot, lambda: app.board.carrier.carry is None)
+        await pilot.mouse_up(offset=cell(app, "numa:3"))
+        assert control.offered == []
 
 
 async def test_a_new_instance_dropped_on_a_node_takes_it() -> None:

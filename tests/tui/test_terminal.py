@@ -69,6 +69,30 @@ def test_a_whole_drag_in_one_read(pieces: int) -> None:
         assert b"applied: ['move']" in terminal.raw
 
 
+def test_a_model_pulled_out_of_the_palette_in_one_read() -> None:
+    """The palette goes while press, moves and release are read: none of them may be lost."""
+    with Terminal(PANEL, "--machine", "server") as terminal:
+        terminal.until(FIRST)
+        to_x, to_y = terminal.find("NUMA 3")
+        terminal.write(b"n")
+        terminal.until("bundled:")
+        terminal.until("choose its place")
+        x, y = terminal.find("bundled:")
+        terminal.write(
+            mouse(0, x, y)
+            + mouse(32, x + 1, y)
+            + mouse(32, to_x, to_y + 1)
+            + mouse(32, to_x, to_y)
+            + mouse(0, to_x, to_y, up=True)
+        )
+        terminal.until("on numa:3")
+        terminal.until("enter apply")
+        terminal.write(b"\x1b")
+        terminal.until(lambda: "enter apply" not in terminal.text)
+        terminal.write(b"qq")
+        terminal.until(terminal.ended)
+
+
 def test_an_end_dragged_over_the_map_in_one_read() -> None:
     """Press and release in one widget make a click as well, which must not choose anything."""
     with Terminal(PANEL, "--machine", "server", size=(200, 60)) as terminal:

@@ -30,6 +30,23 @@ def why_not_both(engine: EngineOffered, model: ModelOffered) -> str:
     return f"{model.name}: {model.why_not}" if model.why_not else ""
 
 
+def model_rows(catalogue: Catalogue, *, model: int, width: int, glyphs: Glyphs) -> list[Line]:
+    """A model a row, with the memory that its weights take."""
+    rows: list[Line] = []
+    for at, each in enumerate(catalogue.models):
+        here = at == model
+        ink = "faint" if each.why_not else "name" if here else "text"
+        size = f"  {memory(each.weights_bytes)}" if each.weights_bytes is not None else ""
+        rows.append(
+            (
+                Span(f"{glyphs.pointer if here else ' '} ", "pointer"),
+                Span(_tail(clean(each.name), width - 2 - len(size), glyphs), ink),
+                Span(size, "muted"),
+            )
+        )
+    return [_spelled(row, width, glyphs) for row in rows]
+
+
 def catalogue_lines(
     catalogue: Catalogue,
     *,
@@ -40,20 +57,8 @@ def catalogue_lines(
     width: int,
     glyphs: Glyphs,
 ) -> list[Line]:
-    """Models to choose from, the engine with its form of weights, and what stands against it."""
-    lines: list[Line] = [(Span("Model", "title"), Span("   up and down", "muted"))]
-    for at, each in enumerate(catalogue.models):
-        here = at == model
-        ink = "faint" if each.why_not else "name" if here else "text"
-        size = f"  {memory(each.weights_bytes)}" if each.weights_bytes is not None else ""
-        lines.append(
-            (
-                Span(f"{glyphs.pointer if here else ' '} ", "pointer"),
-                Span(_tail(clean(each.name), width - 4 - len(size), glyphs), ink),
-                Span(size, "muted"),
-            )
-        )
-    lines += [(), (Span("Engine", "title"), Span("   left and right", "muted"))]
+    """The engine with its form of weights, and what stands against it."""
+    lines: list[Line] = [(Span("Engine", "title"), Span("   left and right", "muted"))]
     row: list[Span] = []
     for at, offered in enumerate(catalogue.engines):
         ink = "faint" if offered.why_not else "name" if at == engine else "text"
@@ -76,10 +81,13 @@ def catalogue_lines(
     if why := why_not_both(chosen, catalogue.models[model]):
         lines.append(())
         lines += [(Span(part, "error"),) for part in wrapped(why, width)]
-    return [
-        cut(tuple(Span(spelled(span.text, glyphs), span.ink) for span in line), width, glyphs.more)
-        for line in lines
-    ]
+    return [_spelled(line, width, glyphs) for line in lines]
+
+
+def _spelled(line: Line, width: int, glyphs: Glyphs) -> Line:
+    return cut(
+        tuple(Span(spelled(span.text, glyphs), span.ink) for span in line), width, glyphs.more
+    )
 
 
 def _tail(text: str, width: int, glyphs: Glyphs) -> str:

@@ -57,12 +57,13 @@ def footprint(view: View, machine: Machine, cargo: Cargo, aimed: str | None) -> 
 
 def _stretched(view: View, machine: Machine, cargo: Cargo, aimed: str) -> Footprint:
     name, core = cargo.names[0], core_of(aimed)
-    if cargo.anchor is None or core is None:
+    anchor = core if cargo.kind is Kind.DRAW and cargo.anchor is None else cargo.anchor
+    if anchor is None or core is None:
         if cargo.kind is Kind.RESIZE and aimed.startswith("gpu:"):
             return Footprint(why_not="an end goes to a core; move it to put it on a GPU")
         return Footprint((Seat(name, aimed),))
-    last = core + (cargo.grown if core >= cargo.anchor else -cargo.grown)
-    first, last = sorted((cargo.anchor, max(0, min(len(machine.cores) - 1, last))))
+    last = core + (cargo.grown if core >= anchor else -cargo.grown)
+    first, last = sorted((anchor, max(0, min(len(machine.cores) - 1, last))))
     return Footprint((Seat(name, _cores(range(first, last + 1))),))
 
 

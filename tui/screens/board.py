@@ -308,7 +308,15 @@ class BoardScreen(Screen[None]):
             return
         board_map = self.query_one(MachineMap)
         board_map.focus()
-        self.carrier.pick_up(Cargo(Kind.DRAW, (draft.wish.name,)), board_map.cursor, draft)
+        self.carrier.pick_up(_new(draft), board_map.cursor, draft)
+
+    def pull_out(self, draft: HeldWish, event: events.MouseEvent) -> None:
+        """What was chosen hangs on the pointer, whose button is down."""
+        self.carrier.pull_out(_new(draft), draft, event)
+
+    def follow(self, event: events.MouseEvent) -> None:
+        """A move, or the release, that came before the palette was gone."""
+        self.carrier.take(event)
 
     def do_undo(self) -> None:
         self.propose(Undo())
@@ -337,3 +345,7 @@ class BoardScreen(Screen[None]):
         self.toggle_class("-log")
         focus = LogPane if self.has_class("-log") else InstanceTable
         self.query_one(focus).focus()
+
+
+def _new(draft: HeldWish) -> Cargo:
+    return Cargo(Kind.DRAW, (draft.wish.name,))

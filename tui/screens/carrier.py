@@ -117,6 +117,13 @@ class Carrier:
         self._draft = draft
         self._step(drag.Picked(cargo, slot, self._clock()))
 
+    def pull_out(self, cargo: Cargo, draft: HeldWish, event: events.MouseEvent) -> None:
+        """By the mouse, out of the palette for new ones; `take` is given all that follows."""
+        self._draft = draft
+        x, y = event.screen_x, event.screen_y
+        slot = self._ground.slot_at(x, y)
+        self._step(drag.Picked(cargo, slot, self._clock(), x, y, by_mouse=True))
+
     def aim(self, slot: str) -> None:
         """By the map's cursor."""
         self._step(drag.Aimed(slot))

@@ -1,45 +1,81 @@
-"""The palette for a new instance: its model and engine; its place is chosen on the map after."""
+"""The palette for a new instance: its model and engine; then it is carried onto the map."""
 
 from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 from textual import events
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.geometry import Offset
 
 from engine.control import Catalogue, HeldWish
 from engine.core.layout import Instance
-from tui.present.catalogue_text import catalogue_lines, fresh_name, why_not_both
+from tui.present.catalogue_text import catalogue_lines, fresh_name, model_rows, why_not_both
 from tui.present.glyphs import Glyphs
 from tui.present.ink import Line
 from tui.screens.dialog import Dialog
+from tui.screens.hand import Hand
 from tui.widgets.lines import Lines
 from tui.widgets.palette import Palette
+from tui.widgets.pick_list import PickList
 
 
 class NewInstanceScreen(Dialog[HeldWish]):
-    """The wish without its slot; None when nothing was chosen."""
+    """The wish without its slot; None when nothing was chosen, or the mouse has pulled it out."""
 
+    AUTO_FOCUS = "PickList"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "model(-1)", show=False),
-        Binding("down,j", "model(1)", show=False),
         Binding("left,h", "engine(-1)", show=False),
         Binding("right", "engine(1)", show=False),
         Binding("w", "weights", show=False),
-        Binding("enter", "choose", show=False),
         Binding("escape,n", "drop", show=False),
     ]
 
     def __init__(
-        self, catalogue: Catalogue, taken: Collection[str], palette: Palette, glyphs: Glyphs
+        self,
+        catalogue: Catalogue,
+        taken: Collection[str],
+        hand: Hand,
+        palette: Palette,
+        glyphs: Glyphs,
     ) -> None:
-        super().__init__("New instance", palette, glyphs)
+        super().__init__("New instance: model and engine", palette, glyphs)
         self.catalogue = catalogue
         self._taken = taken
+        self._hand = hand
+        self._grip: Offset | None = None
+        """Where the button went down on a model."""
+        self._is_out = False
+        """The mouse has pulled a model out; what it does now is the hand's."""
         fine = [at for at, each in enumerate(catalogue.engines) if not each.why_not]
         self.engine = fine[0] if fine else 0
         here = [at for at, each in enumerate(catalogue.models) if not each.why_not]
-        self.model = here[0] if here else 0
+        self._first = here[0] if here else 0
         self.weights = 0
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box") as box:
+            box.border_title = Content(self.heading)
+            models = PickList(self.palette, id="models")
+            models.selected = self._first
+            yield models
+            with VerticalScroll(id="scroll", can_focus=False):
+                yield Lines(self.palette, id="body")
+            yield Lines(self.palette, id="hints")
+
+    @property
+    def model(self) -> int:
+        """The selected one."""
+        return self.query_one(PickList).selected
+
+    def draw(self) -> None:
+        models = self.query_one(PickList)
+        models.present(
+            model_rows(self.catalogue, model=self.model, width=self.text_width, glyphs=self.glyphs)
+        )
+        super().draw()
 
     def body(self, width: int) -> Sequence[Line]:
         return catalogue_lines(
@@ -55,7 +91,7 @@ class NewInstanceScreen(Dialog[HeldWish]):
     def hints(self) -> Sequence[tuple[str, str]]:
         if self._why_not:
             return (("esc", "close"),)
-        return (("enter", "choose its place on the map"), ("esc", "close"))
+        return (("enter", "choose its place on the map"), ("drag", "it there"), ("esc", "close"))
 
     @property
     def _fresh(self) -> str:
@@ -65,9 +101,26 @@ class NewInstanceScreen(Dialog[HeldWish]):
     def _why_not(self) -> str:
         return why_not_both(self.catalogue.engines[self.engine], self.catalogue.models[self.model])
 
-    def action_model(self, by: int) -> None:
-        self.model = max(0, min(len(self.catalogue.models) - 1, self.model + by))
+    @property
+    def _draft(self) -> HeldWish:
+        engine = self.catalogue.engines[self.engine]
+        forms = engine.weight_only or ("none",)
+        wish = Instance(
+            name=self._fresh,
+            engine=engine.name,
+            model=self.catalogue.models[self.model].name,
+            weight_only=forms[self.weights % len(forms)],
+        )
+        return HeldWish(wish, self.catalogue.base)
+
+    def on_pick_list_moved(self, _: PickList.Moved) -> None:
         self.draw()
+
+    def on_pick_list_chosen(self, _: PickList.Chosen) -> None:
+        if self._why_not:
+            self.app.bell()
+        else:
+            self.dismiss(self._draft)
 
     def action_engine(self, by: int) -> None:
         self.engine = (self.engine + by) % len(self.catalogue.engines)
@@ -81,28 +134,37 @@ class NewInstanceScreen(Dialog[HeldWish]):
     def action_drop(self) -> None:
         self.dismiss(None)
 
-    def action_choose(self) -> None:
-        if self._why_not:
-            self.app.bell()
-            return
-        engine = self.catalogue.engines[self.engine]
-        forms = engine.weight_only or ("none",)
-        wish = Instance(
-            name=self._fresh,
-            engine=engine.name,
-            model=self.catalogue.models[self.model].name,
-            weight_only=forms[self.weights % len(forms)],
-        )
-        self.dismiss(HeldWish(wish, self.catalogue.base))
+    # The mouse
 
-    def on_click(self, event: events.Click) -> None:
-        """A click on a model chooses it; on the chosen one, it is taken to the map."""
-        lines = self.query_one("#body", Lines)
-        at = event.screen_y - lines.region.y - 1
-        if not lines.region.contains(event.screen_x, event.screen_y):
-            return
-        if 0 <= at < len(self.catalogue.models):
-            if at == self.model:
-                self.action_choose()
-            self.model = at
-            self.draw()
+    def _forward_event(self, event: events.Event) -> None:
+        """Before any widget: a press, its moves and its release may come in one read."""
+        if not (isinstance(event, events.MouseEvent) and self._pulls(event)):
+            super()._forward_event(event)
+
+    def _pulls(self, event: events.MouseEvent) -> bool:
+        if self._is_out:
+            self._hand.follow(event)
+            return True
+        models = self.query_one(PickList)
+        match event:
+            case events.MouseDown():
+                row = models.row_at(event.screen_offset) if event.button == 1 else None
+                self._grip = None if row is None else event.screen_offset
+                if row is not None:
+                    models.select(row)
+            case events.MouseMove() | events.MouseUp() if self._grip is not None:
+                if event.screen_offset == self._grip:
+                    return False
+                self._grip = None
+                if self._why_not:
+                    self.app.bell()  # the reason stands below the models
+                    return False
+                self._is_out = True
+                draft = self._draft
+                self.dismiss(None)  # it would lie upon the map
+                self._hand.pull_out(draft, event)
+                self._hand.follow(event)
+                return True
+            case _:
+                pass
+        return False

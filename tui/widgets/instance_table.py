@@ -1,12 +1,9 @@
 """The instance table: a fixed header and one row for each instance, drawn by changed row."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from textual import events
-from textual.binding import Binding, BindingType
 from textual.geometry import Offset, Region, Size
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from engine.core.status import InstanceStatus
@@ -27,25 +24,17 @@ from tui.present.instance_row import (
 from tui.present.listing import Listing
 from tui.view import View
 from tui.widgets.palette import Palette
+from tui.widgets.row_list import RowList
 
 MOST_ROWS = 12
 EMPTY = "No instances yet. Give a layout to place some: slotdeck LAYOUT.toml, or press o"
 FILTERED = "No instance has these words. Esc shows all again"
 
 
-class InstanceTable(ScrollView, can_focus=True):
+class InstanceTable(RowList):
     """One row is always selected while there is one."""
 
-    ALLOW_SELECT = False
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "step(-1)", show=False),
-        Binding("down,j", "step(1)", show=False),
-        Binding("pageup", "page(-1)", show=False),
-        Binding("pagedown", "page(1)", show=False),
-        Binding("home", "step(-9999)", show=False),
-        Binding("end", "step(9999)", show=False),
-        Binding("enter", "open", show=False),
-    ]
+    HEAD = 1
 
     def __init__(
         self,
@@ -77,6 +66,15 @@ class InstanceTable(ScrollView, can_focus=True):
         if other_count:
             self.refresh(layout=True)
         self._redraw()
+
+    @property
+    def count(self) -> int:
+        return len(self._listed)
+
+    @property
+    def at(self) -> int | None:
+        names = self.listed
+        return names.index(self._view.selected) if self._view.selected in names else None
 
     @property
     def listed(self) -> tuple[str, ...]:
@@ -127,7 +125,7 @@ class InstanceTable(ScrollView, can_focus=True):
 
     def on_resize(self) -> None:
         self._redraw()
-        self._keep_selected_in_sight()
+        self.keep_in_sight()
 
     def render_line(self, y: int) -> Strip:
         width = self.size.width
@@ -136,58 +134,21 @@ class InstanceTable(ScrollView, can_focus=True):
         at = y - 1 + self.scroll_offset.y
         if at >= len(self._rows):
             return Strip.blank(width, self.rich_style)
-        glow = ""
-        if at < len(self._listed) and self._listed[at].name == self._view.selected:
-            glow = "row:focus" if self.has_focus else "row"
-        return self._palette.strip(self._rows[at], width, self.rich_style, glow)
+        return self._palette.strip(self._rows[at], width, self.rich_style, self.glow(at))
 
     def name_at(self, screen: Offset) -> str | None:
         """The instance whose row is under a cell of the screen."""
-        region = self.content_region
-        if not region.contains_point(screen) or screen.y == region.y:
-            return None
-        at = screen.y - region.y - 1 + self.scroll_offset.y
-        return self._listed[at].name if at < len(self._listed) else None
+        at = self.row_at(screen)
+        return self._listed[at].name if at is not None else None
 
-    def action_page(self, by: int) -> None:
-        self.action_step(by * max(1, self.size.height - 2))
+    def select(self, at: int) -> None:
+        self.post_message(InstanceSelected(self.listed[at]))
+        self.call_after_refresh(self.keep_in_sight)
 
-    def action_step(self, by: int) -> None:
-        names = self.listed
-        if not names:
-            return
-        here = names.index(self._view.selected) if self._view.selected in names else 0
-        name = names[max(0, min(len(names) - 1, here + by))]
-        self.post_message(InstanceSelected(name))
-        self.call_after_refresh(self._keep_selected_in_sight)
-
-    def action_open(self) -> None:
-        if self._view.selected in self.listed:
-            self.post_message(InstanceOpened(self._view.selected or ""))
-
-    def _keep_selected_in_sight(self) -> None:
-        names = self.listed
-        if self._view.selected not in names:
-            return
-        at, shown = names.index(self._view.selected), max(1, self.size.height - 1)
-        top = self.scroll_offset.y
-        if not top <= at < top + shown:
-            first = at if at < top else at - shown + 1
-            self.scroll_to(y=max(0, first), animate=False, force=True)
-            self.refresh()
+    def choose(self, at: int) -> None:
+        self.post_message(InstanceOpened(self.listed[at]))
 
     def on_click(self, event: events.Click) -> None:
-        if name := self.name_at(event.screen_offset):
-            self.post_message(InstanceSelected(name))
-            if event.chain == 2:
-                self.post_message(InstanceOpened(name))
-            return
         at = event.screen_offset - self.content_region.offset
         if at.y == 0 and (column := column_at(self._columns, at.x)):
             self.post_message(ColumnChosen(column))
-
-    def on_focus(self) -> None:
-        self.refresh()
-
-    def on_blur(self) -> None:
-        self.refresh()
