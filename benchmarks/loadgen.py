@@ -4,11 +4,11 @@
     python benchmarks/loadgen.py --tools --tool-path ENVIRONMENT …
 
 Error is a client's figure minus the server's own for the same event: of the TTFT (first chunk sent
-minus request read), of each gap, and how long after its sending a chunk was stamped (lag). Each
+minus request arrived), of each gap, and how long after its sending a chunk was stamped (lag). Each
 client runs in its own process. `--fifo` (root) lets client and server run before everybody else,
 each on a CPU of its own: without it, on a busy machine, it is mostly the machine that is measured.
-Part of the TTFT error is the server's: it counts from where it has read the request, which takes
-it a while when many come at once ("read after").
+That a request arrived is the kernel's stamp: where many come at once, the server takes
+milliseconds to read them all ("read after"), which is no error of the client's.
 The last table is of whole programs, from their start to what they print: ours, and with `--tools`
 the public load generators where they are installed. They may use all CPUs, and with `--fifo` are
 only favoured, since they are several processes.
@@ -177,8 +177,9 @@ def _errors(
         truth = seen[prompt]["sent"]
         assert len(stamps) == len(truth), "a chunk was lost or invented"
         chunks += len(stamps)
-        ttft.append((stamps[0] - sent_at) - (truth[0] - seen[prompt]["received_at"]))
-        unread.append(seen[prompt]["received_at"] - sent_at)
+        arrived_at = seen[prompt]["arrived_at"]
+        ttft.append((stamps[0] - sent_at) - (truth[0] - arrived_at))
+        unread.append(seen[prompt]["received_at"] - arrived_at)
         lags += [stamp - true for stamp, true in zip(stamps, truth, strict=True)]
         gaps += [
             abs((b - a) - (d - c))
@@ -207,7 +208,7 @@ def _fidelity(options: argparse.Namespace) -> tuple[str, ...]:
         words = [base, "--rate", "40", "--arrival", "constant", "--output-len", "10"]
         _bench([*words, "--duration", "10", "--seed", "1"], options)
         seen = _log(base)
-    arrived = sorted(one["received_at"] for one in seen.values() if one["tokens"] == 10)
+    arrived = sorted(one["arrived_at"] for one in seen.values() if one["tokens"] == 10)
     spacing = [later - earlier for earlier, later in pairwise(arrived)]
     mean = statistics.fmean(spacing)
     cv = statistics.stdev(spacing) / mean
@@ -262,14 +263,14 @@ def _whole(
         everything = list(_log(base).values())
     seen = [one for one in everything if len(one["sent"]) > 8]  # Probes are shorter.
     (row,) = told["targets"]
-    ttft = [(one["sent"][0] - one["received_at"]) * 1e3 for one in seen]
+    ttft = [(one["sent"][0] - one["arrived_at"]) * 1e3 for one in seen]
     gaps = [(b - a) * 1e3 for one in seen for a, b in pairwise(one["sent"])]
     each = [(one["sent"][-1] - one["sent"][0]) * 1e3 / (len(one["sent"]) - 1) for one in seen]
     # Another tool is started by ours, once our probes have been answered.
     probes = [one["sent"][-1] for one in everything if len(one["sent"]) <= 8]
     started = began if name == "slotdeck" else max(probes)
-    first_s = min(one["received_at"] for one in everything if one["received_at"] > started)
-    of_load_s = min(one["received_at"] for one in seen)
+    first_s = min(one["arrived_at"] for one in everything if one["arrived_at"] > started)
+    of_load_s = min(one["arrived_at"] for one in seen)
 
     def off(value: float | None, true: float) -> str:
         return "–" if value is None else f"{value - true:+.2f}"

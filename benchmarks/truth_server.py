@@ -5,7 +5,8 @@
 prints its port on the first line. Every chunk is due at an instant that is fixed when the request
 has arrived; one kernel timer (timerfd) wakes the server for the next one, to some tens of
 microseconds, and nothing else is done in between. `GET /log` returns, by prompt, when the request
-was read and when each chunk was handed to the socket, both by CLOCK_MONOTONIC.
+arrived (the kernel's own stamp, however busy the server was), when it was read, and when each
+chunk was handed to the socket, all by CLOCK_MONOTONIC.
 """
 
 import argparse
@@ -16,9 +17,15 @@ import os
 import random
 import select
 import socket
+import struct
 import time
 from dataclasses import dataclass, field
 from typing import Any
+
+from engine.worker.http_parser import RequestParser
+
+SO_TIMESTAMPNS = 35
+"""Of Linux; Python has no name for it."""
 
 
 @dataclass
@@ -35,7 +42,7 @@ class Stream:
 @dataclass
 class Connection:
     socket: socket.socket
-    kept: bytes = b""
+    requests: RequestParser = field(default_factory=RequestParser)
     closes: bool = False
 
 
@@ -85,6 +92,7 @@ class Server:
         self.connections: dict[int, Connection] = {}
         self.listening = socket.create_server((options.host, options.port), backlog=4096)
         self.listening.settimeout(0.0)
+        self.listening.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)  # Accepted ones inherit.
         self.epoll = select.epoll()
         self.timer = Timer()
         self._number = 0
@@ -125,41 +133,46 @@ class Server:
 
     def _read(self, connection: Connection) -> None:
         try:
-            data = connection.socket.recv(1 << 20)
+            data, told, _, _ = connection.socket.recvmsg(1 << 20, 64)
         except OSError:
-            data = b""
+            data, told = b"", []
         at = time.monotonic()
+        arrived = at
+        if told:
+            seconds, nanoseconds = struct.unpack("qq", told[0][2])
+            waited = time.clock_gettime(time.CLOCK_REALTIME) - (seconds + nanoseconds / 1e9)
+            arrived = at - max(0.0, waited)
         if not data:
             self._close(connection)
             return
-        connection.kept += data
-        head, found, rest = connection.kept.partition(b"\r\n\r\n")
-        if not found:
+        connection.requests.feed(data)
+        request = connection.requests.next()
+        if request is None:
             return
-        first, *lines = head.decode().split("\r\n")
-        headers = {n.lower(): v.strip() for n, _, v in (line.partition(":") for line in lines)}
-        length = int(headers.get("content-length", "0"))
-        if len(rest) < length:
-            return
-        connection.kept = rest[length:]
-        connection.closes = headers.get("connection", "").lower() == "close"
-        method, path, _ = first.split(" ")
-        if method == "POST" and path.endswith("completions"):
-            self._begin(connection, json.loads(rest[:length]), at)
-        elif path == "/log":
+        connection.closes = not request.keep_alive
+        if request.method == "POST" and request.path.endswith("completions"):
+            self._begin(connection, json.loads(request.body), at, arrived)
+        elif request.path == "/log":
             self._plain(connection, self.log)
-        elif path == "/v1/models":
+        elif request.path == "/v1/models":
             self._plain(connection, {"object": "list", "data": [{"id": "truth"}]})
         else:
             self._plain(connection, {})
 
-    def _begin(self, connection: Connection, body: dict[str, Any], at: float) -> None:
+    def _begin(
+        self, connection: Connection, body: dict[str, Any], at: float, arrived: float
+    ) -> None:
         prompt = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
         tokens = int(body.get("max_tokens") or body.get("max_completion_tokens") or 16)
         chunks = -(-tokens // self.options.tokens_per_chunk)
         dues = [at + due for due in schedule(self.options, chunks, self.draw)]
         stream = Stream(connection, dues, at, body)
-        self.log[str(prompt)] = {"received_at": at, "sent": stream.sent, "tokens": tokens}
+        self.log[str(prompt)] = {
+            "arrived_at": arrived,
+            "received_at": at,
+            "sent": stream.sent,
+            "tokens": tokens,
+        }
         self._write(
             connection,
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"

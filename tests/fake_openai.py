@@ -15,6 +15,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from engine.worker.http_parser import Request, RequestParser
+
 ACCENTS = ("é", "€", "漢", "😀")
 
 
@@ -45,7 +47,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         self.server = server
         self.options = server.options
-        self.kept = b""
+        self.requests = RequestParser()
         self.task: asyncio.Task[None] | None = None
         self.current: Seen | None = None
 
@@ -61,24 +63,15 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         at = time.monotonic()
-        self.kept += data
-        head, found, rest = self.kept.partition(b"\r\n\r\n")
-        if not found:
+        self.requests.feed(data)
+        request = self.requests.next()
+        if request is None:
             return
-        first, *lines = head.decode().split("\r\n")
-        headers = {n.lower(): v.strip() for n, _, v in (line.partition(":") for line in lines)}
-        length = int(headers.get("content-length", "0"))
-        if len(rest) < length:
-            return
-        self.kept = rest[length:]
-        method, path, _ = first.split(" ")
-        self.keep_alive = headers.get("connection", "").lower() != "close"
-        work = self.answer(method, path, headers, rest[:length], at)
-        self.task = asyncio.get_running_loop().create_task(work)
+        self.keep_alive = request.keep_alive
+        self.task = asyncio.get_running_loop().create_task(self.answer(request, at))
 
-    async def answer(
-        self, method: str, path: str, headers: dict[str, str], body: bytes, at: float
-    ) -> None:
+    async def answer(self, asked: Request, at: float) -> None:
+        path = asked.path
         if path == "/log":
             self.plain(200, {"requests": [asdict(seen) for seen in self.server.seen]})
         elif path == "/v1/models":
@@ -97,13 +90,13 @@ class Connection(asyncio.Protocol):
             self.transport.close()
         elif path == "/chunks":
             await self.chunks()
-        elif method == "POST" and path.endswith("completions"):
-            request = json.loads(body)
+        elif asked.method == "POST" and path.endswith("completions"):
+            request = json.loads(asked.body)
             chat = "messages" in request
             prompt = request["messages"][-1]["content"] if chat else request["prompt"]
             if isinstance(prompt, list):
                 prompt = "".join(part["text"] for part in prompt)
-            seen = Seen(prompt, at, request, headers.get("authorization"))
+            seen = Seen(prompt, at, request, asked.headers.get("authorization"))
             self.server.seen.append(seen)
             if self.options.status != 200:
                 said = f"no, {seen.authorization} is not welcome\x1b[31m"

@@ -3,9 +3,7 @@
 import asyncio
 import itertools
 import json
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,26 +32,7 @@ from engine.drivers import openai_api
 from engine.host.machine import read_machine
 from engine.host.root import HostRoot
 
-FAKE = Path(__file__).parents[1] / "fake_openai.py"
 LOAD = Load(output_len=3, input_len=8, duration_s=None, requests=2, seed=7)
-
-
-@pytest.fixture
-def fake() -> Iterator[Callable[..., Target]]:
-    running: list[subprocess.Popen[str]] = []
-
-    def start(*flags: str) -> Target:
-        process = subprocess.Popen(
-            [sys.executable, "-S", str(FAKE), *flags], stdout=subprocess.PIPE, text=True
-        )
-        running.append(process)
-        assert process.stdout is not None
-        return Target(f"t{len(running)}", f"http://127.0.0.1:{int(process.stdout.readline())}")
-
-    yield start
-    for process in running:
-        process.kill()
-        process.communicate()
 
 
 @dataclass

@@ -5,6 +5,7 @@ import random
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -49,6 +50,7 @@ def target() -> Iterator[Target]:
 
 
 async def test_the_load_generator_agrees_with_the_servers_log(target: Target) -> None:
+    began = time.monotonic()
     load = Load(concurrency=4, output_len=20, duration_s=None, requests=12)
     (row,) = (await run([target], load)).targets
     answer = await openai_api.get(f"{target.url}/log", timeout_s=5)
@@ -63,5 +65,6 @@ async def test_the_load_generator_agrees_with_the_servers_log(target: Target) ->
         2.0,
     )
     assert min(one["sent"][0] - one["received_at"] for one in seen) >= 0.04, "never early"
+    assert all(began <= one["arrived_at"] <= one["received_at"] for one in seen)
     assert row.ttft.p50 == pytest.approx(ttft, abs=0.01)
     assert row.itl.p50 == pytest.approx(gaps, abs=0.005)

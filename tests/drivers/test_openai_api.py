@@ -1,7 +1,5 @@
 import asyncio
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,8 +15,8 @@ from engine.drivers import openai_api
 from engine.drivers.http1 import Exchange
 from engine.drivers.openai_api import EngineRefused, Finished, Piece
 from engine.drivers.openai_events import Events
+from tests.bench.fakes import starting_fakes
 
-FAKE = Path(__file__).parents[1] / "fake_openai.py"
 USAGE = {"include_usage": True}
 KEY = "sk-very-secret"
 
@@ -28,20 +26,8 @@ Fake = Callable[..., str]
 @pytest.fixture
 def fake() -> Iterator[Fake]:
     """Starts a fake engine with these flags and gives its base URL."""
-    running: list[subprocess.Popen[str]] = []
-
-    def start(*flags: str) -> str:
-        process = subprocess.Popen(
-            [sys.executable, str(FAKE), *flags], stdout=subprocess.PIPE, text=True
-        )
-        running.append(process)
-        assert process.stdout is not None
-        return f"http://127.0.0.1:{int(process.stdout.readline())}"
-
-    yield start
-    for process in running:
-        process.kill()
-        process.communicate()
+    with starting_fakes() as start:
+        yield lambda *flags: start(*flags).url
 
 
 async def generate(
