@@ -67,7 +67,12 @@ class ServiceClient:
         *,
         tell: Tell | None = None,
         start: Start | None = None,
+        who: str = "",
     ) -> None:
+        self.name = f"{who or 'command'} {os.getpid()}"
+        """As the service tells who has asked for a change."""
+        if reach is not None and reach.host:
+            self.name += f" on {platform.node()}"
         self._paths = paths
         self._reach = reach or Reach()
         self._tell, self._start = tell, start
@@ -235,7 +240,7 @@ class ServiceClient:
         link = await self._open()
         try:
             hello = await self._greeted(link)
-            ours = Hello(PROTOCOL, __version__, readonly=self._reach.readonly)
+            ours = Hello(PROTOCOL, __version__, self.name, readonly=self._reach.readonly)
             link.writer.write(pack(ours))
         except BaseException:
             await link.close()
@@ -321,12 +326,13 @@ async def connect(
     environment: Mapping[str, str] | None = None,
     reach: Reach | None = None,
     tell: Tell | None = None,
+    who: str = "",
 ) -> ServiceClient:
     """A client of this user's service, which is started when there is none.
 
     With `start=False` a missing service raises ServiceUnreachable. On another host it is always
     started; what fails there raises HostUnreachable. With `tell` the client waits for what it
-    loses on the way.
+    loses on the way. `who` asks: a command, if it is not said.
     """
     if environment is None:
         environment = dict(os.environ)  # noqa: TID251 - the entry for both faces
@@ -334,7 +340,7 @@ async def connect(
         reach = Reach.of(environment)
     paths = paths or Paths.of(environment)
     if reach is not None and reach.host:
-        client = ServiceClient(paths, reach, tell=tell)
+        client = ServiceClient(paths, reach, tell=tell, who=who)
         try:
             await client.snapshot()  # the link is kept for the next call
         except ServiceUnreachable as error:
@@ -351,7 +357,7 @@ async def connect(
         await start_again()
     elif not await answers(paths):
         raise unreachable("no service runs")
-    return ServiceClient(paths, reach, tell=tell, start=start_again if start else None)
+    return ServiceClient(paths, reach, tell=tell, start=start_again if start else None, who=who)
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:

@@ -31,6 +31,7 @@ class Hello:
     protocol: int
     version: str
     name: str = "slotdeck"
+    """Who asks, as the list of what happened tells it: "panel 4711 on laptop"."""
     readonly: bool = False
     """A client's promise to change nothing, which the service holds it to."""
     home: str = ""

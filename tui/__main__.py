@@ -150,7 +150,7 @@ async def open_panel(
     sys.stdout.write(f"slotdeck: connecting{where}" + ("..." if looks.ascii_only else "…"))
     sys.stdout.flush()
     try:
-        control = await connect(reach=reach)
+        control = await connect(reach=reach, who="panel")
         asking = asyncio.create_task(first_look(control))
         # The service answers while Textual is being loaded.
         await asyncio.wait({asking}, timeout=ASK_FOR_S)
@@ -172,7 +172,8 @@ async def open_panel(
         mouse=looks.settings.panel.mouse,
         layouts=looks.layouts,
         layout=layout,
-        reconnect=partial(connect, reach=reach),
+        reconnect=partial(connect, reach=reach, who="panel"),
+        who=control.name,
         checkup=partial(checked, reach, environment),
         compare=partial(compared, environment),
         terminal=sys.stdin.fileno(),

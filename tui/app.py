@@ -87,11 +87,12 @@ class SlotdeckApp(OpensPages, KeepsFault):
         checkup: "Checkup" = no_checkup,
         compare: "Compare" = no_comparison,
         first: tuple[Machine, Snapshot] | None = None,
+        who: str = "",
         utc: Callable[[], str] = lambda: datetime.now(UTC).isoformat(timespec="seconds"),
     ) -> None:
         """`layout` is offered once connected; `terminal`: the descriptor watched for hang-ups;
         `keys`: of the user's own choice; `layouts`: the folder with the user's own; `first`: what
-        is known already, for the first frame."""
+        is known already, for the first frame; `who`: as the service calls this panel."""
         super().__init__(ansi_color=scheme.theme.ansi or None)
         self._follower = Follower(control, reconnect, self.post_message, clock, retry_s)
         self.view = View(readonly=readonly, host=host, keys=dict(keys or {}))
@@ -102,6 +103,7 @@ class SlotdeckApp(OpensPages, KeepsFault):
         self._told: tuple[Happening, ...] = ()
         """Happenings of the newest snapshot."""
         self._is_first_look = True
+        self._who = who
         self._layout = layout
         self._clock = clock
         self._terminal = terminal
@@ -224,7 +226,8 @@ class SlotdeckApp(OpensPages, KeepsFault):
         )
         if not self._is_first_look:
             for each in news:
-                self._toast(each)
+                if not (self._who and each.text.startswith(f"{self._who}: ")):
+                    self._toast(each)  # what one has just asked for oneself is no news
         self._is_first_look = False
         self._offer_layout()
 

@@ -24,7 +24,7 @@ async def play(*, readonly: bool) -> int:
     environment = dict(os.environ)  # noqa: TID251 - the program's entry
     settings = read_settings(config_path(environment))
     reach = Reach.named(environment, readonly=readonly)
-    control = await connect(reach=reach)
+    control = await connect(reach=reach, who="panel")
     app = SlotdeckApp(
         control,
         readonly=readonly,
@@ -32,7 +32,8 @@ async def play(*, readonly: bool) -> int:
         kind=TerminalKind("truecolor", no_clipboard=NO_CLIPBOARD),
         keys=settings.keymap,
         layouts=config_folder(environment) / "layouts",
-        reconnect=partial(connect, reach=reach),
+        reconnect=partial(connect, reach=reach, who="panel"),
+        who=control.name,
         checkup=partial(checkup, reach, environment),
         terminal=sys.stdin.fileno(),
     )

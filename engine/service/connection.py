@@ -19,6 +19,7 @@ SLOW_CLIENT_S = 10.0
 """For its first request, and for every answer to be taken."""
 IDLE_CLIENT_S = 300.0
 """Between two calls: of a client whose host is gone nothing else may ever tell."""
+LONGEST_NAME = 80
 _LOOKS = frozenset(
     {
         *("machine", "snapshot", "snapshots", "past", "offer", "verify"),
@@ -34,7 +35,8 @@ class ClientGone(Exception):
 
 Gone = asyncio.Future[None]
 """Done when the client has left."""
-Answer = Callable[[Request, asyncio.StreamWriter, Gone], Awaitable[None]]
+Answer = Callable[[Request, asyncio.StreamWriter, Gone, str], Awaitable[None]]
+"""With the name of whoever asks."""
 
 
 class NotAllowed(ControlError):
@@ -101,7 +103,7 @@ class _Talk:
         self.has_asked = True
         if self._peer.readonly:
             _refuse_changes(request)
-        await self._answer(request, self._writer, self._gone)
+        await self._answer(request, self._writer, self._gone, self._peer.name[:LONGEST_NAME])
 
     def _greet(self, hello: Hello) -> None:
         if hello.protocol != PROTOCOL:

@@ -22,6 +22,7 @@ from engine.control import (
     StopInstances,
     StopLoad,
     Undo,
+    words_of,
 )
 from engine.core.errors import ControlError, SlotError, StaleOffer
 from engine.core.layout import Ports, parse_layout
@@ -117,7 +118,7 @@ class Offers:
             self._made.pop(next(iter(self._made)))
         return made.offer
 
-    async def apply(self, offer_id: str, machine: Machine) -> None:
+    async def apply(self, offer_id: str, machine: Machine, who: str) -> None:
         """Begin what was offered; returns when that is on disk, so that it cannot be lost.
 
         Raises StaleOffer when the world has changed since.
@@ -143,6 +144,7 @@ class Offers:
             )
         self._turn += 1
         supervisor = self._supervisor
+        supervisor.tell(f"{who}: {words_of(made.change)}")
         places = (each.instance for each in (*made.offer.moves, *made.offer.starts))
         before = self.past.stands((*made.offer.stops, *made.gone, *places))
         match made.change:

@@ -232,7 +232,9 @@ class Service:
     def _tell_bug(self, error: Exception) -> None:
         self._supervisor.tell(f"slotdeck has a bug: {error!r}", "error")
 
-    async def _answer(self, request: Request, writer: asyncio.StreamWriter, gone: Gone) -> None:
+    async def _answer(
+        self, request: Request, writer: asyncio.StreamWriter, gone: Gone, who: str
+    ) -> None:
         match request.call:
             case "machine":
                 await send(writer, await self._read_machine())
@@ -249,10 +251,12 @@ class Service:
                 await send(writer, self._offers.offer(change, machine))
             case "apply":
                 machine = await self._read_machine()
-                await self._offers.apply(str(request.arguments.get("id")), machine)
+                await self._offers.apply(str(request.arguments.get("id")), machine, who)
                 await send(writer, Done())
             case "verify":
                 look = msgspec.convert(request.arguments, _VerifyArguments)
+                if look.repair:
+                    self._supervisor.tell(f"{who}: repair {', '.join(look.names) or 'all'}")
                 verified = verify_named(self._supervisor, look.names, repair=look.repair)
                 await send(writer, await verified)
             case "command":

@@ -65,6 +65,8 @@ async def test_what_was_stopped_runs_again_and_what_was_new_leaves(home: Home) -
     first = await home.up(client, {"name": "a", "slot": "core:0"})
     await home.apply(client, StopInstances(("a",)))
     await home.until_state(client, "a", State.STOPPED)
+    told = [one.text for one in (await client.snapshot()).happenings]
+    assert f"command {os.getpid()}: stop a" in told
     held = (await client.layout()).wishes[0]
     fresh = HeldWish(msgspec.structs.replace(held.wish, name="new"), held.base)
     await home.apply(client, AddInstances((fresh,)))

@@ -31,6 +31,17 @@ async def test_happenings_are_told_once() -> None:
         assert len(toasts(app)) == 1
 
 
+async def test_what_others_ask_for_is_told_and_what_one_asks_for_oneself_only_listed() -> None:
+    control = ScriptedControl()
+    async with panel(control, who="panel 7") as (app, pilot):
+        first = control.its_snapshots[-1]
+        asked = [Happening(AT, "information", f"panel {who}: stop chat") for who in ("7", "77")]
+        control.tell(replace(first, happenings=(*first.happenings, *asked)))
+        await until(pilot, lambda: toasts(app) == [": panel 77: stop chat"])
+        await pilot.press("e")
+        await until(pilot, lambda: "panel 7: stop chat" in text(app))
+
+
 async def test_a_lost_service_is_a_state_and_comes_back() -> None:
     control = ScriptedControl()
     other = ScriptedControl(its_snapshots=[snapshot(SMALL, (instance("new", "core:0", "0"),))])
