@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from engine.core.command import is_secret
 from engine.core.errors import SlotError
-from engine.core.layout_text.mistakes import Mistakes
+from engine.core.layout_text.mistakes import Mistakes, shortened
 from engine.core.likeness.fingerprint import Expect
 from engine.core.limits import Limits, limits_of, size_bytes
 from engine.core.slot import Slot
@@ -339,7 +339,7 @@ def _check_instances(
         if instance.memory_limit is not None and not size_bytes(instance.memory_limit):
             raise mistakes.at(
                 mistakes.said(position, "memory_limit"),
-                f"{instance.memory_limit!r} is not a size",
+                f"{shortened(instance.memory_limit)!r} is not a size",
                 'Write a number with its unit, such as memory_limit = "24GiB" (MiB, GiB, TiB)',
             )
         if instance.engine == "command" and not instance.command:

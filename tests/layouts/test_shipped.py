@@ -47,6 +47,7 @@ class Case:
 
 
 FOUR_SOCKETS = parse_synthetic("pack:4 core:64 pu:2 mem:256GiB")
+SMALL = parse_synthetic("core:4 mem:16GiB")
 CLUSTERS = replace(uneven(), live=False)
 
 
@@ -183,6 +184,10 @@ CASES = [
         TWO_A770,
         {"a": Seat("0-23", "bind 0", (0, 1), f"{_FP8} --tensor-parallel-size 2")},
     ),
+    Case("ab-float32.toml", SMALL, {"m": Seat("1", "bind 0", words="--dtype float32")}),
+    Case("ab-int8.toml", SMALL, {"m": Seat("1", "bind 0", words="--weight-only int8")}),
+    Case("ab-one-wide.toml", SMALL, {"m": Seat("1-2", "bind 0", words="--threads 2")}),
+    Case("ab-two-narrow.toml", SMALL, {"m0": Seat("1", "bind 0"), "m1": Seat("2", "bind 0")}),
     Case(
         "command-llama-cpp.toml",
         XEON_AND_B60,

@@ -91,7 +91,7 @@ class Mistakes:
         key = next((part for part in reversed(path) if not part.isdigit()), "the file")
         if path[:1] == ("instance",) and key == "name" and isinstance(table, str):
             why = "a name is 1 to 63 letters, digits, '.', '-' or '_', a letter or digit first"
-            shown = _shortened(repr(table))
+            shown = shortened(repr(table))
             return self.at(path, f"{shown} cannot be a name: {why}", "Correct the name")
         if isinstance(wanted, inspect.UnionType) and message.startswith("Invalid enum value"):
             # "A number or one of these words": it was a word.
@@ -110,7 +110,7 @@ class Mistakes:
         """A word that is none of those which this key may have."""
         known = list(choices)
         hint = nearest(str(value), known)
-        why = f"{_shortened(repr(value))} is not a value of {key}"
+        why = f"{shortened(repr(value))} is not a value of {key}"
         return self.at(path, why, f"{hint}It may be: {', '.join(known)}")
 
     def _of_table(
@@ -123,7 +123,7 @@ class Mistakes:
         known = sorted(field.encode_name for field in wanted.fields)
         unknown = next((key for key in table if key not in known), None)
         if unknown is not None:
-            why = f"{_shortened(repr(unknown))} is not a key of {place}"
+            why = f"{shortened(repr(unknown))} is not a key of {place}"
             do = f"{nearest(unknown, known)}It may hold: {', '.join(known)}"
             return self.at((*path, unknown), why, do)
         lacking = ", ".join(
@@ -210,8 +210,9 @@ def _must_be(message: str) -> str:
 
 
 def _toml(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else _shortened(str(value))
+    return str(value).lower() if isinstance(value, bool) else shortened(str(value))
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """As much of it as a message can quote."""
     return text if len(text) <= 60 else f"{text[:60]}…"
