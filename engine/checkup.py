@@ -8,46 +8,15 @@ import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import msgspec
-from msgspec import Struct
 
+from engine.core.checks import SCHEMA, Check, Report
 from engine.core.errors import ControlError
 from engine.reach import Reach, without_reach
 
-SCHEMA = "slotdeck.doctor/1"
 WITHIN_S = 120.0
 HERE = (sys.executable, "-P", "-m", "engine.cli.main")
-State = Literal["problem", "advice", "unknown", "ok"]
-
-
-class Evidence(Struct, frozen=True):
-    """What was read where."""
-
-    path: str
-    value: str | int | float | bool | None = None
-
-
-class Check(Struct, frozen=True):
-    """One thing that was looked at."""
-
-    id: str
-    state: State
-    found: str
-    evidence: tuple[Evidence, ...] = ()
-    why: str | None = None
-    do: str | None = None
-    undo: str | None = None
-    needs: str | tuple[str, ...] | None = None
-    """What doing it takes, such as root or a restart of the machine."""
-
-
-class Report(Struct, frozen=True):
-    """The whole answer."""
-
-    schema: str
-    checks: tuple[Check, ...]
 
 
 class NotChecked(ControlError):

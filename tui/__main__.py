@@ -18,9 +18,9 @@ from tui.terminal import DUMB, TerminalKind, terminal_kind
 
 if TYPE_CHECKING:
     from engine.ab_process import Comparison
-    from engine.checkup import Check
     from engine.client import ServiceClient
     from engine.control import ApplyLayout
+    from engine.core.checks import Check
     from engine.core.status import Snapshot
     from engine.core.topology import Machine
     from tui.app import SlotdeckApp

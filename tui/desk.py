@@ -15,7 +15,7 @@ from tui.widgets.palette import Palette
 
 if TYPE_CHECKING:
     from engine.ab_process import Compare, Comparison
-    from engine.checkup import Check
+    from engine.core.checks import Check
 
     Checkup = Callable[[], Awaitable[tuple[Check, ...]]]
 

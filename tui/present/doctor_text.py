@@ -1,15 +1,13 @@
 """The doctor's findings as lines: the gravest first, each with what, why and do."""
 
-from collections import Counter
 from collections.abc import Sequence
 
-from engine.checkup import Check, State
+from engine.core.checks import GRAVEST_FIRST, Check, gravest_first, told
 from tui.present.glyphs import Glyphs, spelled
 from tui.present.ink import Line, Span
 from tui.present.listing import matches
 from tui.present.text import clean, wrapped
 
-GRAVEST_FIRST: tuple[State, ...] = ("problem", "advice", "unknown", "ok")
 MARKS = {"problem": "failed", "advice": "backoff", "unknown": "stopped", "ok": "ready"}
 """Whose mark each has."""
 INKS = {"problem": "error", "advice": "warning", "unknown": "muted", "ok": "good"}
@@ -27,20 +25,7 @@ def chosen_checks(checks: Sequence[Check], *, words: str, least: str) -> tuple[C
     """The gravest first: those at least so grave that have the words."""
     shown = GRAVEST_FIRST[: GRAVEST_FIRST.index(least) + 1]
     return tuple(
-        sorted(
-            (one for one in checks if one.state in shown and matches(_text(one), words)),
-            key=lambda one: GRAVEST_FIRST.index(one.state),
-        )
-    )
-
-
-def counted(checks: Sequence[Check]) -> str:
-    """`1 problem, 2 advice, 5 ok`."""
-    count = Counter(one.state for one in checks)
-    return ", ".join(
-        f"{count[state]} {state}{'s' if state == 'problem' and count[state] > 1 else ''}"
-        for state in GRAVEST_FIRST
-        if count[state]
+        gravest_first(one for one in checks if one.state in shown and matches(_text(one), words))
     )
 
 
@@ -58,16 +43,16 @@ def doctor_lines(checks: Sequence[Check], width: int, glyphs: Glyphs) -> list[Li
         lines += _labelled(mark, ink, words, "name" if state != "ok" else "text", width)
         if state == "ok":
             continue
-        for label, told in (
+        for label, said in (
             ("read", "; ".join(f"{each.path} is {_value(each.value)}" for each in one.evidence)),
             ("why", one.why or ""),
             ("do", one.do or ""),
-            ("needs", one.needs if isinstance(one.needs, str) else ", ".join(one.needs or ())),
+            ("needs", told(one.needs)),
             ("undo", one.undo or ""),
         ):
-            if told:
+            if said:
                 body = "accent" if label == "do" else "muted" if label == "read" else "text"
-                lines += _labelled(f"   {label}", "label", clean(told), body, width)
+                lines += _labelled(f"   {label}", "label", clean(said), body, width)
         lines.append(())
     while lines and not lines[-1]:
         lines.pop()
@@ -89,7 +74,6 @@ def _value(value: object) -> str:
 
 
 def _text(one: Check) -> str:
-    needs = one.needs if isinstance(one.needs, str) else " ".join(one.needs or ())
     read = " ".join(f"{each.path} {each.value}" for each in one.evidence)
-    parts = (one.id, one.state, one.found, read, one.why, one.do, one.undo, needs)
+    parts = (one.id, one.state, one.found, read, one.why, one.do, one.undo, told(one.needs))
     return " ".join(part for part in parts if part)

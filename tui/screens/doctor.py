@@ -9,11 +9,11 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.worker import Worker
 
-from engine.checkup import Check
+from engine.core.checks import GRAVEST_FIRST, Check, counted
 from engine.core.errors import ControlError
 from tui.desk import Desk
 from tui.messages import FilterChanged
-from tui.present.doctor_text import GRAVEST_FIRST, LEAST, chosen_checks, counted, doctor_lines
+from tui.present.doctor_text import LEAST, chosen_checks, doctor_lines
 from tui.present.ink import Line, Span
 from tui.present.text import clean, wrapped
 from tui.screens.page import Page, page_bindings
