@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from engine.cli.ab_rescue import Rescue
 from engine.core.comparing.telling import (
     Deciding,
     Ended,
@@ -20,12 +21,12 @@ from engine.core.comparing.telling import (
     Paired,
     Planned,
     PuttingBack,
-    Said,
     Told,
     told_in,
 )
+from engine.core.errors import ControlError
 from engine.core.status import InstanceStatus
-from tests.cli.test_ab import PROGRAM, SHORT, SLOW, needs_two_pus, slotdeck
+from tests.cli.test_ab import PROGRAM, QUICK, SHORT, needs_two_pus, slotdeck
 from tests.processes import ROOT, WITHIN_S, Home, a_home
 
 Kind = TypeVar("Kind")
@@ -105,7 +106,7 @@ def rescue(home: Home) -> Path:
     return home.paths.state / "before-ab.toml"
 
 
-X = {"name": "x", "slot": "core:0", "flags": SLOW}
+X = {"name": "x", "slot": "core:0", "flags": QUICK}
 
 
 @needs_two_pus
@@ -130,10 +131,11 @@ def test_one_place_against_another_and_one_is_kept(home: Home) -> None:
         saved = json.loads(Path(judged.saved).read_text())
         assert saved["sentence"] == judged.sentence
         assert len(saved["blocks"]["pairs"]) == judged.pairs == len(pairs)
-        with watched(home, "--move", "x-b", "core:0") as second:
-            second.until(Planned)
-            second.say("start")
-            assert "Another comparison runs" in second.until(Failed).what
+        with (
+            pytest.raises(ControlError, match="Another comparison runs"),
+            Rescue(home.paths).held("another"),
+        ):
+            pass
         one.say("keep x on core:1")
         assert one.until(Ended).kept == "x on core:1"
         assert one.child.wait(WITHIN_S) == 0
@@ -178,9 +180,9 @@ def test_what_was_killed_leaves_a_file_that_brings_all_back(home: Home) -> None:
     after = now(home)
     assert set(after) == {"x"}
     assert (after["x"].slot, after["x"].port) == (was.slot, was.port)
-    with watched(home, "--move", "x", "core:1", *FEW) as one:
-        one.until(Planned)
-        one.say("start")
-        said = one.until(Said)
-        assert "an earlier comparison never came to its end" in said.line
-        one.until(Measuring)
+    left = Rescue(home.paths)
+    with left.held("the next one"):
+        assert left.was_cut_off
+        assert 'slot = "core:0"' in left.cut_off.read_text(), "nothing of it is lost"
+        left.done()
+    assert not rescue(home).exists()

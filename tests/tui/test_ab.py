@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from engine.core.comparing.telling import Failed
+from engine.core.comparing.telling import Failed, Planned, Told
 from tests.tui.machines import SERVER, SMALL
 from tests.tui.pilots import NARROW, WIDE, panel, text, toasts, until
 from tests.tui.played_comparison import (
@@ -18,6 +18,7 @@ from tests.tui.played_comparison import (
     KEPT,
     MIXED,
     ONE,
+    PLANNED,
     SENTENCE,
     TWO,
     WON,
@@ -28,7 +29,10 @@ from tests.tui.played_control import PlayedControl, wish
 from tests.tui.scripted_control import ScriptedControl, instance, snapshot
 from tui.actions import BY_ID
 from tui.app import SlotdeckApp
-from tui.present.ab_state import Phase
+from tui.present.ab_state import AbState, Phase, after, begun
+from tui.present.ab_text import ab_lines
+from tui.present.glyphs import ASCII, UNICODE, Glyphs
+from tui.present.ink import plain
 from tui.screens.ab import AbScreen
 from tui.screens.ab_leave import AbLeaveScreen
 from tui.screens.confirm import ConfirmScreen
@@ -222,3 +226,58 @@ def test_look(snap_compare: Any) -> None:
 
     app = SlotdeckApp(control(), clock=lambda: 100.0, compare=ab)
     assert snap_compare(app, terminal_size=NARROW, run_before=play)
+
+
+def drawn(*lines: Told, width: int = 76, glyphs: Glyphs = UNICODE) -> list[str]:
+    state = AbState()
+    for line in lines:
+        state = after(state, line, 100.0)
+        if isinstance(line, Planned):
+            state = begun(state, 100.0) if len(lines) > 1 else state
+    return [plain(line) for line in ab_lines(state, width, 103.0, glyphs)]
+
+
+HALVES = ("one instance", "two halves")
+SEVERAL = replace(PLANNED, comparisons=(*PLANNED.comparisons, HALVES))
+SCENES: dict[str, tuple[Told, ...]] = {
+    "offered": (PLANNED,),
+    "running": (PLANNED, paired(4, is_aa=True), paired(2, wide=9.0), BLOCK),
+    "second": (SEVERAL, paired(2), JUDGED, replace(BLOCK, comparison=2)),
+    "deciding": (PLANNED, JUDGED, MIXED),
+    "failed": (PLANNED, paired(2), JUDGED, Failed("x did not start", "no room", "Free some")),
+    "kept": (PLANNED, JUDGED, WON, *KEPT),
+}
+
+
+@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("glyphs", [UNICODE, ASCII], ids=["unicode", "ascii"])
+def test_every_phase_fits_80_columns(scene: str, glyphs: Glyphs) -> None:
+    lines = drawn(*SCENES[scene], glyphs=glyphs)
+    assert max(map(len, lines)) <= 76
+    assert glyphs is not ASCII or all(line.isascii() for line in lines)
+
+
+def test_times_and_rates_have_tables_of_their_own() -> None:
+    for scene in ("running", "deciding"):
+        lines = drawn(*SCENES[scene])
+        times = next(at for at, line in enumerate(lines) if "ms, lower is better" in line)
+        rates = next(at for at, line in enumerate(lines) if "rates, higher is better" in line)
+        assert any("TTFT" in line for line in lines[times:rates])
+        assert not any("tokens/s" in line for line in lines[times:rates])
+        assert any("output tokens/s" in line for line in lines[rates:])
+
+
+def test_the_next_of_several_begins_with_nothing_measured() -> None:
+    lines = drawn(*SCENES["second"])
+    assert lines[0] == "comparison 2 of 2"
+    assert "one instance" in lines[1]
+    assert not any("TTFT" in line for line in lines)
+    assert SENTENCE in lines
+
+
+def test_an_error_after_which_all_is_back_asks_for_nothing() -> None:
+    error = Failed("x did not start", "no room", "Read its log")
+    assert any(FILE in line for line in drawn(PLANNED, paired(1), error))
+    back = drawn(PLANNED, paired(1), *BACK, error)
+    assert not any(FILE in line for line in back)
+    assert "Read its log" in back

@@ -1,36 +1,14 @@
 """A comparison as lines: what will happen, how it goes, what came of it."""
 
-from math import log
-
-from engine.core.comparing.telling import Judged, Paired, Planned, Ratio, Row
+from engine.core.comparing.telling import Judged, Planned
 from tui.present.ab_state import AT_WORK, AbState, Phase
+from tui.present.ab_table import ratio_tables, verdict_tables
 from tui.present.glyphs import Glyphs, spelled
 from tui.present.ink import Line, Span
 from tui.present.offer_text import item
 from tui.present.text import clean, fit, wrapped
-from tui.present.units import UNKNOWN, count, number, span
+from tui.present.units import count, span
 
-TIMES = {
-    "ttft_ms": "TTFT, first token",
-    "tpot_ms": "TPOT, per token",
-    "itl_ms": "ITL, gap",
-    "e2e_ms": "whole answer",
-    "ttft_ms_p90": "TTFT p90",
-    "tpot_ms_p90": "TPOT p90",
-    "itl_ms_p90": "ITL p90",
-}
-RATES = {
-    "output_tokens_per_s": "output tokens/s",
-    "output_tokens_per_s_per_gpu": "tokens/s per GPU",
-    "output_tokens_per_s_per_core": "tokens/s per core",
-    "output_tokens_per_s_per_watt": "tokens/s per watt",
-}
-TABLES = (("ms, lower is better", TIMES), ("rates, higher is better", RATES))
-"""Never in one column."""
-VERDICT_INKS = {"better": "good", "worse": "error", "no difference": "text", "not enough": "muted"}
-LABEL, FIGURE, RATIO, ENDS = 18, 8, 7, 15
-MOST_OFF = log(2)
-"""The bar's ends: half and double."""
 LOOKS_FROM = 6
 
 
@@ -63,15 +41,14 @@ def _offer(state: AbState, width: int) -> list[Line]:
         words = "; ".join(f"{a} with {b}" for a, b in it.comparisons)
         lines += item("compares", words, "text", width)
     lines.append(())
-    for name in it.stops:
-        lines += item("stops", f"{name}, until the comparison is over", "warning", width)
+    if it.stops:
+        words = f"{', '.join(it.stops)}, until the comparison is over"
+        lines += item("stops", words, "warning", width)
     for words in it.losses:
         lines += item("loses", words, "warning", width)
     if not it.stops:
         lines += item("stops", "nothing: no instance runs now", "muted", width)
-    lines += item(
-        "starts", f"both arms, at most {count(it.starts, 'start')} in all", "text", width
-    )
+    lines += item("starts", f"all arms, at most {count(it.starts, 'start')} in all", "text", width)
     lines += item("load", _load(it), "text", width)
     for words in it.notes:
         lines += item("", words, "muted", width)
@@ -128,7 +105,7 @@ def _running(state: AbState, width: int, now: float, glyphs: Glyphs) -> list[Lin
         lines.append(())
         lines += [(Span(fit(clean(words), width).rstrip(), "muted"),) for words in state.said]
         return lines
-    lines += _tables(newest, width, glyphs)
+    lines += ratio_tables(newest, width, glyphs)
     told = state.paired
     valid = told.valid if told else 0
     if told is None:
@@ -187,65 +164,6 @@ def _progress(state: AbState, it: Planned, width: int, now: float, glyphs: Glyph
     return lines
 
 
-def _tables(newest: Paired, width: int, glyphs: Glyphs) -> list[Line]:
-    by_name = {one.name: one for one in newest.ratios}
-    second = "A" if newest.is_aa else "B"
-    room = width - LABEL - 2 * FIGURE - RATIO - ENDS - 2
-    lines: list[Line] = []
-    for title, metrics in TABLES:
-        rows = [(words, by_name[name]) for name, words in metrics.items() if name in by_name]
-        if not rows:
-            continue
-        last = "halved · equal · doubled" if room >= 26 else ""
-        lines += [(), _head(title, last if room >= 11 else "", second)]
-        for words, one in rows:
-            ends = UNKNOWN if one.ci95 is None else f"{one.ci95[0]:.3f}–{one.ci95[1]:.3f}"
-            row = _figures(words, one.a, one.b, one.ratio, ends)
-            tail = _bar(one, min(room, 41), glyphs) if room >= 11 else ()
-            lines.append((*row, *tail))
-    return lines
-
-
-def _head(title: str, last: str, second: str = "B") -> Line:
-    cells = (
-        f" {fit(title, LABEL + 6)}"[: LABEL + 7],
-        f"{'A':>{FIGURE - 6}}{second:>{FIGURE}}{f'{second}/A':>{RATIO}}{'95 % interval':>{ENDS}}",
-    )
-    return (Span(cells[0], "head"), Span(cells[1], "head"), Span(f"   {last}", "faint"))
-
-
-def _figures(
-    words: str, a: float | None, b: float | None, ratio: float | None, ends: str
-) -> tuple[Span, ...]:
-    return (
-        Span(f" {fit(words, LABEL)}", "text"),
-        Span(f"{figure(a):>{FIGURE}}{figure(b):>{FIGURE}}", "number"),
-        Span(f"{UNKNOWN if ratio is None else f'{ratio:.3f}':>{RATIO}}", "title"),
-        Span(f"{ends:>{ENDS}}", "muted"),
-    )
-
-
-def _bar(one: Ratio, width: int, glyphs: Glyphs) -> tuple[Span, ...]:
-    """The interval between half and double; green where all of it is on B's good side."""
-    width -= 2 + (width % 2 == 0)
-    middle = width // 2
-
-    def at(ratio: float) -> int:
-        off = max(-1.0, min(1.0, log(ratio) / MOST_OFF))
-        return middle + round(off * middle)
-
-    cells = [" "] * width
-    low, high = one.ci95 or (one.ratio, one.ratio)
-    for index in range(at(low), at(high) + 1):
-        cells[index] = glyphs.across
-    cells[middle] = glyphs.down
-    cells[at(one.ratio)] = glyphs.marks["ready"]
-    ink = "muted"
-    if one.ci95 is not None and not low <= 1 <= high:
-        ink = "good" if (high < 1) == (one.better == "lower") else "error"
-    return (Span(f"  {''.join(cells)}", ink),)
-
-
 # Afterwards
 
 
@@ -282,15 +200,10 @@ def _way_back(state: AbState) -> str:
 def _judged(state: AbState, judged: Judged, width: int) -> list[Line]:
     lines: list[Line] = []
     several = state.planned is not None and len(state.planned.comparisons) > 1
-    rows = {row.name: row for row in judged.metrics if row.ratio is not None}
     names = state.planned.comparisons[judged.comparison - 1] if state.planned else ("A", "B")
     if several:
         lines += [(), *_text(f"A: {names[0]}, B: {names[1]}", "accent", width)]
-    for title, metrics in TABLES:
-        mine = [(words, rows[name]) for name, words in metrics.items() if name in rows]
-        if mine:
-            lines += [*([()] if not several else []), _head(title, "verdict of B")]
-            lines += [_verdict(words, row) for words, row in mine]
+    lines += verdict_tables(judged)
     parts = [f"{judged.pairs - judged.void} of {judged.pairs} pairs are valid"]
     if judged.stop:
         parts.append(judged.stop)
@@ -300,12 +213,6 @@ def _judged(state: AbState, judged: Judged, width: int) -> list[Line]:
     if judged.saved:
         lines += _text(f"all blocks: {judged.saved}", "muted", width)
     return lines
-
-
-def _verdict(words: str, row: Row) -> Line:
-    ends = UNKNOWN if row.ci95 is None else f"{row.ci95[0]:.3f}–{row.ci95[1]:.3f}"
-    ink = VERDICT_INKS.get(row.verdict, "text")
-    return (*_figures(words, row.a, row.b, row.ratio, ends), Span(f"   {row.verdict}", ink))
 
 
 def _standing(state: AbState, width: int, now: float) -> list[Line]:
@@ -372,13 +279,6 @@ def parting(state: AbState) -> str:
 
 
 # Pieces
-
-
-def figure(value: float | None) -> str:
-    """Four digits or so, whatever the size."""
-    if value is None:
-        return UNKNOWN
-    return number(value, 0 if value >= 1000 else 1 if value >= 100 else 2)
 
 
 def percent(share: float) -> str:
