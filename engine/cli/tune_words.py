@@ -48,8 +48,8 @@ def evidence(tuning: Tuning) -> list[str]:
     )
     if tuning.unfinished:
         lines.append(
-            f"Of another round {len(tuning.unfinished)} were measured, which judge nothing: those "
-            "that came last in it were not."
+            f"Figures of a round that was broken off: {len(tuning.unfinished)}. They judge "
+            "nothing, because those that came last in it have none."
         )
     if tuning.limited:
         lines.append(

@@ -63,7 +63,7 @@ def test_an_interrupt_puts_back_what_ran_and_the_search_can_go_on(home: Home) ->
     assert "what runs: w" in refused.stderr
 
     words = ("--yes", *SHORT, "--final-rounds", "9", "--seed", "5")
-    done = interrupted(home, "tune", layout, *words, once="round 2: ")
+    done = interrupted(home, "tune", layout, *words, once="round 1: ")
     assert done.returncode == 130, done.stderr
     assert "it was interrupted" in done.stdout
     assert "No winner" in done.stdout
@@ -81,8 +81,9 @@ def test_an_interrupt_puts_back_what_ran_and_the_search_can_go_on(home: Home) ->
     assert "was begun with 2" in other.stderr
 
     # As if it had been ended when every figure was there, however many candidates have a place.
-    names, writing = list(kept.figures[1]), TuneLog(log)
-    for number in range(2, 30):
+    names, writing = kept.question["candidates"], TuneLog(log)
+    assert isinstance(names, list)
+    for number in range(1, 30):
         writing.begin(number)
         for place, name in enumerate(names):
             writing.measured(number, name, 10.0 + place + number / 100)
