@@ -9,11 +9,12 @@ from engine.core.status import State
 from engine.host.process import boot_id
 from engine.host.root import HostRoot
 from engine.service.journal import JournalRow, read_journal
-from engine.service.launcher import ANSWER_WITHIN_S, Launched
+from engine.service.launcher import Launched
 from engine.service.managed import Managed
 from engine.service.orphans import unknown_to
 from engine.service.processes import exit_record, kill_start, lives, shims
 from engine.service.supervisor import Supervisor
+from engine.service.talk import ANSWER_WITHIN_S
 
 
 def adopt(supervisor: Supervisor) -> None:

@@ -1,15 +1,14 @@
 """Starts one engine pinned: affinity and memory policy are set before anything is executed."""
 
-import errno
+import contextlib
 import os
+import re
 import shutil
 import socket
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -24,17 +23,22 @@ from engine.host.limit_groups import limits_in_force
 from engine.host.numa import memory_policy, policy_call, policy_named
 from engine.host.root import HostRoot
 from engine.service.limiting import Limiting, make_groups
-from engine.service.processes import FOLDER, MARK, SHIM_MARK, kill_start
-from engine.service.shim import MARK_BYTES
+from engine.service.nursery import Nursery
+from engine.service.processes import FOLDER, MARK, kill_start
+from engine.service.refusing import (
+    SCORE_FILE,
+    check_affinity,
+    degraded_policy,
+    refused,
+    refused_score,
+)
+from engine.service.talk import ANSWER_WITHIN_S, Talk, packed
 
-SHIM = Path(__file__).with_name("shim.py")
-ANSWER_WITHIN_S = 20.0
-_ENDS_WITHIN_S = 2.0
+_MOST_EXPECTED = 16
 LOG_PIECE_BYTES = 8 << 20
 """Two pieces are kept, so a log holds 8 to 16 MiB."""
 OOM_SCORE = 300
 """An engine that runs out of memory should go before anything that watches it."""
-_SCORE_FILE = "/proc/self/oom_score_adj"
 _UNLIMITED = Limiting()
 
 INHERITED = frozenset(
@@ -100,6 +104,21 @@ class Launched:
     """The limits that it does not have, in words; empty when it has all."""
 
 
+@dataclass(frozen=True, slots=True)
+class Relief:
+    """A running engine whose shim has died."""
+
+    folder: Path
+    mark: str
+    pus: CpuSet
+    pid: int
+    started_ticks: int
+    pipe: int
+    """The inode of its output."""
+    log: int
+    """The offset where its words begin."""
+
+
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     """The part of the user's environment that engines get."""
     return {
@@ -110,16 +129,17 @@ def inherited(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 class Launcher:
-    """Starts engines, any number at a time, each from a thread of its own.
+    """Starts engines, any number at a time.
 
     Behind it is the nursery, one small process that forks a shim per engine: a `preexec_fn` would
     fork this whole process, and an interpreter for each shim costs more than the rest of a start.
     """
 
     def __init__(self) -> None:
-        self._nursery: subprocess.Popen[bytes] | None = None
-        self._door: socket.socket | None = None
+        self._nursery: Nursery | None = None
         self._lock = threading.Lock()
+        # Of now: whoever makes a private file changes it for a moment, for all threads.
+        self._umask = _umask()
 
     def __enter__(self) -> Self:
         return self
@@ -127,10 +147,16 @@ class Launcher:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def warm(self) -> None:
-        """Have the nursery ready for the first start. Raises OSError."""
-        with self._lock:
-            self._open()
+    def expect(self, starts: int) -> None:
+        """Have all ready for so many, where that can be."""
+        with self._lock, contextlib.suppress(OSError):
+            self._opened().expect(min(starts, _MOST_EXPECTED))
+
+    def dismiss(self) -> None:
+        """Of what was expected nothing came."""
+        with self._lock, contextlib.suppress(OSError):
+            if self._nursery is not None:
+                self._nursery.dismiss()
 
     def close(self) -> None:
         """End the nursery; shims stay with their engines."""
@@ -139,187 +165,160 @@ class Launcher:
 
     def launch(self, order: LaunchOrder) -> Launched:
         """Start an engine; raises LaunchError with nothing left behind."""
-        argv = _resolved(order)
         try:
-            order.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise _refused(order, error, f"cannot make {order.folder}") from None
-        root = HostRoot()
-        try:
-            try:
-                make_groups(root, order.limiting)
-            except OSError as error:
-                raise _refused(order, error, "its limits cannot be set") from None
-            launched = self._started(order, argv)
-        except LaunchError:
-            for folder in order.limiting.folders:
-                remove(root, folder)
-            raise
-        return replace(launched, unlimited=_unlimited(root, order, launched.pid))
+            with self.begin(order) as start:
+                start.bound()
+                start.go()
+                return start.launched()
+        except (OSError, LaunchError) as error:
+            raise self.undone(order, error) from None
 
-    def _started(self, order: LaunchOrder, argv: list[str]) -> Launched:
-        try:
-            packed = pack_order(order, argv)
-            with self.connect() as connection:
-                return _Talk(order, connection).held(packed)
-        except TimeoutError:
-            # It may have started the engine just before; whoever hangs is not asked again.
-            kill_start(HostRoot(), order.mark)
-            self.close()
-        except OSError as error:
-            kill_start(HostRoot(), order.mark)
-            raise _refused(order, error, "the process could not be made") from None
-        raise LaunchError(
+    def begin(self, order: LaunchOrder) -> "Start":
+        """Have a shim make all ready for an engine. Raises LaunchError or OSError; for these, and
+        for those of what follows, there is `undone`."""
+        words = pack_order(order, _resolved(order))
+        return Start(order, self.connect(), words)
+
+    def undone(self, order: LaunchOrder, error: OSError | LaunchError) -> LaunchError:
+        """Leave nothing of a start that went wrong; returns why it did."""
+        root = HostRoot()
+        if isinstance(error, OSError):
+            kill_start(root, order.mark)
+        for folder in order.limiting.folders:
+            remove(root, folder)
+        if isinstance(error, LaunchError):
+            return error
+        if not isinstance(error, TimeoutError):
+            return refused(order.name, error, "the process could not be made")
+        # It may have started the engine just before; whoever hangs is not asked again.
+        self.close()
+        return LaunchError(
             what=f"Instance {order.name} was not started",
             why=f"its launcher said nothing within {ANSWER_WITHIN_S:g} s ({sys.executable})",
             do="The machine may be overloaded: try again",
         )
 
-    def connect(self) -> socket.socket:
-        """A connection to a new shim, which waits for its order."""
-        ours, theirs = socket.socketpair()
-        with theirs, self._lock:
-            try:
-                socket.send_fds(self._open(), [b"."], [theirs.fileno()])
-            except OSError:  # somebody has ended the nursery
-                self._shut()
-                socket.send_fds(self._open(), [b"."], [theirs.fileno()])
-        return ours
+    def relieve(self, relief: Relief) -> tuple[int, int]:
+        """Put another shim to a running engine whose own has died; returns its pid and start time.
 
-    def _open(self) -> socket.socket:
-        if self._door is not None and self._nursery is not None and self._nursery.poll() is None:
-            return self._door
-        self._shut()
-        self._door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._nursery = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(SHIM)],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-                env={SHIM_MARK: "0" * MARK_BYTES},
-                cwd="/",
-            )
-        return self._door
+        Raises OSError where that cannot be.
+        """
+        with self.connect() as connection:
+            talk = Talk(connection)
+            talk.say(_pack_relief(relief))
+            line = talk.line()
+        if line[0] != "started":
+            raise OSError(int(line[1]), line[2])
+        return int(line[3]), int(line[4])
+
+    def connect(self) -> socket.socket:
+        """A connection to a new shim, which waits for its order. Raises OSError."""
+        with self._lock:
+            try:
+                return self._opened().connect()
+            except OSError:  # somebody has ended it meanwhile
+                self._shut()
+                return self._opened().connect()
+
+    def _opened(self) -> Nursery:
+        if self._nursery is None or not self._nursery.lives:
+            self._shut()
+            self._nursery = Nursery(self._umask)
+        return self._nursery
 
     def _shut(self) -> None:
-        if self._door is not None:
-            self._door.close()
         if self._nursery is not None:
-            try:
-                self._nursery.wait(_ENDS_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                self._nursery.kill()
-                self._nursery.wait()
-        self._door = self._nursery = None
+            self._nursery.close()
+        self._nursery = None
 
 
 def pack_order(order: LaunchOrder, argv: list[str]) -> bytes:
     """What the shim reads: its length, then fields ended by NUL, which no argument or variable
     can hold. Raises OSError."""
     environment = {**order.command.plain_env(), MARK: order.mark, FOLDER: str(order.folder)}
-    settings = [f"{name}={value}" for name, value in environment.items()]
     score = OOM_SCORE if order.oom_score_adj is None else order.oom_score_adj
     lax = order.oom_score_adj is None or order.allow_degraded
-    files = [(_SCORE_FILE, str(score), "may" if lax else "must")]
-    files += [(f"/{folder}/cgroup.procs", "0", "must") for folder in order.limiting.folders]
     policy = ""
     if order.memory.policy != "local" or not _policy_is_untouched():
         policy = policy_call(order.memory.policy, NodeSet.parse(order.memory.nodes)).words()
-    head = [str(order.folder), order.mark, str(LOG_PIECE_BYTES)]
-    head += [",".join(map(str, order.pus)), policy, "core" if order.core_dumps else ""]
-    head += [str(len(files)), *(word for file in files for word in file), str(len(argv))]
-    packed = b"\0".join(os.fsencode(word) for word in (*head, *argv, *settings, "end"))
-    return b"%d\n%s" % (len(packed), packed)
+    groups = [f"/{folder}/cgroup.procs" for folder in order.limiting.folders]
+    return packed(
+        *_head(order.folder, order.mark, order.pus, relief=""),
+        *(policy, "core" if order.core_dumps else "", str(score), "may" if lax else "must"),
+        *(str(len(groups)), *groups, str(len(argv)), *argv),
+        *(f"{name}={value}" for name, value in environment.items()),
+    )
 
 
-class _Talk:
-    """One start: the order, what the kernel made of it, and whether it may go on."""
+def _pack_relief(relief: Relief) -> bytes:
+    numbers = (relief.pid, relief.started_ticks, relief.pipe, relief.log)
+    return packed(
+        *_head(relief.folder, relief.mark, relief.pus, relief=" ".join(map(str, numbers)))
+    )
 
-    def __init__(self, order: LaunchOrder, connection: socket.socket) -> None:
+
+def _head(folder: Path, mark: str, pus: CpuSet, *, relief: str) -> tuple[str, ...]:
+    return str(folder), mark, str(LOG_PIECE_BYTES), ",".join(map(str, pus)), relief
+
+
+class Start:
+    """One engine on its way: `bound`, `go`, `launched`. Whoever must not be held up waits until
+    there is something to read. Each raises LaunchError or OSError."""
+
+    def __init__(self, order: LaunchOrder, connection: socket.socket, words: bytes) -> None:
         self._order = order
         self._connection = connection
-        self._deadline = time.monotonic() + ANSWER_WITHIN_S
-        self._said = b""
+        self._talk = Talk(connection)
+        self._degraded = ""
+        self._talk.say(words)
 
-    def held(self, packed: bytes) -> Launched:
-        """Raises LaunchError; OSError, TimeoutError too, where the shim does not answer."""
-        self._in_time()
-        self._connection.sendall(packed)
-        bound = self._line()
-        if bound[0] != "bound":
-            raise self._failure(bound)
-        degraded = self._judged(*bound)
-        self._in_time()
-        self._connection.sendall(b"go\n")
-        started = self._line()
-        if started[0] != "started":
-            raise self._failure(started)
-        pid, ticks, shim_pid, shim_ticks = map(int, started[1:])
-        return Launched(pid, ticks, shim_pid, shim_ticks, degraded)
+    def __enter__(self) -> Self:
+        return self
 
-    def _in_time(self) -> None:
-        self._connection.settimeout(max(0.001, self._deadline - time.monotonic()))
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
 
-    def _line(self) -> list[str]:
-        while b"\n" not in self._said:
-            self._in_time()
-            if not (data := self._connection.recv(8192)):
-                raise OSError(errno.ECONNRESET, "somebody has ended its launcher")
-            self._said += data
-        line, _, self._said = self._said.partition(b"\n")
-        text = line.decode("utf-8", "replace")
-        return text.split(" ", 2) if text.startswith("error ") else text.split(" ")
+    def fileno(self) -> int:
+        return self._connection.fileno()
 
-    def _failure(self, line: list[str]) -> LaunchError:
-        if line[2].startswith(_SCORE_FILE):
-            return LaunchError(
-                what=f"Instance {self._order.name} was not started",
-                why=f"oom_score_adj = {self._order.oom_score_adj} was refused "
-                f"({os.strerror(int(line[1]))}): to lower it takes CAP_SYS_RESOURCE",
-                do=f"Write one that is not below slotdeck's own ({_own_score()}), or "
-                "allow_degraded = true",
-            )
-        error = OSError(int(line[1]), line[2])
-        return _refused(self._order, error, Path(self._order.command.argv[0]).name)
+    def bound(self) -> None:
+        """What the kernel made of the order; without a `go` nothing comes of it."""
+        line = self._talk.line()
+        if line[0] != "bound":
+            raise _failure(self._order, line, "its log cannot be written")
+        self._degraded = _judged(self._order, *line[1:])
 
-    def _judged(self, _: str, affinity: str, pus: str, policy: str, mode: str, mask: str) -> str:
-        """What was refused but allowed to be; raises LaunchError where it is not."""
-        order = self._order
-        if int(affinity):
-            error = OSError(int(affinity), f"PU {order.pus}: {os.strerror(int(affinity))}")
-            raise _refused(order, error, "the process could not be made")
-        got = CpuSet(map(int, pus.split(",")))
-        if got != order.pus:
-            # A cpuset narrows an affinity silently.
-            error = OSError(errno.EINVAL, f"asked for PU {order.pus}, the kernel gave {got}")
-            raise _refused(order, error, "the process could not be made")
-        return self._judged_policy(int(policy), *policy_named(int(mode), int(mask, 16)))
+    def go(self) -> None:
+        """Have it executed, in the control groups of its limits."""
+        try:
+            make_groups(HostRoot(), self._order.limiting)
+        except OSError as error:
+            raise refused(self._order.name, error, "its limits cannot be set") from None
+        self._talk.listen_anew()
+        self._talk.say(b"go\n")
 
-    def _judged_policy(self, code: int, got: str, taken: NodeSet) -> str:
-        order = self._order
-        policy, nodes = order.memory.policy, NodeSet.parse(order.memory.nodes)
-        why = os.strerror(code) if code else ""
-        same = got == policy or (policy == "local" and got == "default")
-        if not code and not (same and (not nodes or taken == nodes)):
-            why = f"asked for {policy}:{nodes}, got {got}:{taken}"
-        if not why:
-            return ""
-        if code == errno.EINVAL and policy == "weighted-interleave" and not _has_weights():
-            why = "this kernel has no weighted interleave (Linux 6.9 is the first)"
-        if order.allow_degraded:
-            return f"memory {policy} on {nodes} was refused: {why}"
-        if code == errno.EPERM:
-            raise LaunchError(
-                what=f"Instance {order.name} was not started",
-                why="the kernel refuses the memory policy (set_mempolicy: Operation not "
-                "permitted), as containers do by seccomp",
-                do="Start the container with --cap-add SYS_NICE and --security-opt "
-                'seccomp=unconfined, or write memory = "local" or allow_degraded = true',
-            )
-        error = OSError(code or errno.EINVAL, why)
-        raise _refused(order, error, f"memory = {policy!r} on NUMA node {nodes}")
+    def launched(self) -> Launched:
+        order, line = self._order, self._talk.line()
+        if line[0] != "started":
+            raise _failure(order, line, Path(order.command.argv[0]).name)
+        pid, ticks, shim_pid, shim_ticks = map(int, line[1:])
+        unlimited = _unlimited(HostRoot(), order, pid)
+        return Launched(pid, ticks, shim_pid, shim_ticks, self._degraded, unlimited)
+
+
+def _failure(order: LaunchOrder, line: list[str], doing: str) -> LaunchError:
+    if line[2].startswith(SCORE_FILE):
+        return refused_score(order.name, order.oom_score_adj, int(line[1]))
+    return refused(order.name, OSError(int(line[1]), line[2]), doing)
+
+
+def _judged(order: LaunchOrder, affinity: str, pus: str, policy: str, mode: str, mask: str) -> str:
+    """What was refused but allowed to be; raises LaunchError where it is not."""
+    check_affinity(order.name, order.pus, int(affinity), CpuSet(map(int, pus.split(","))))
+    got, taken = policy_named(int(mode), int(mask, 16))
+    return degraded_policy(
+        order.name, order.memory, int(policy), got, taken, allowed=order.allow_degraded
+    )
 
 
 def _unlimited(root: HostRoot, order: LaunchOrder, pid: int) -> str:
@@ -333,14 +332,6 @@ def _unlimited(root: HostRoot, order: LaunchOrder, pid: int) -> str:
     return "; ".join(told)
 
 
-def _has_weights() -> bool:
-    return bool(HostRoot().names("sys/kernel/mm/mempolicy/weighted_interleave"))
-
-
-def _own_score() -> str:
-    return HostRoot().text(_SCORE_FILE.lstrip("/")) or "0"
-
-
 def _policy_is_untouched() -> bool:
     """Local is what a process has unless somebody says otherwise; then no call is needed, and a
     container that refuses the call refuses nothing. The nursery has the policy that we have."""
@@ -348,6 +339,13 @@ def _policy_is_untouched() -> bool:
         return memory_policy()[0] in ("default", "local")
     except OSError:
         return True
+
+
+def _umask() -> int:
+    """-1 where it is not told (Linux before 4.7): then a child has what we have then."""
+    status = HostRoot().text("proc/self/status") or ""
+    found = re.search(r"^Umask:\s*(\d+)$", status, re.MULTILINE)
+    return int(found[1], 8) if found else -1
 
 
 def _resolved(order: LaunchOrder) -> list[str]:
@@ -361,27 +359,3 @@ def _resolved(order: LaunchOrder) -> list[str]:
             do="Correct the path, or install the engine",
         )
     return [str(Path(found).absolute()), *order.command.argv[1:]]
-
-
-def _refused(order: LaunchOrder, error: OSError, doing: str) -> LaunchError:
-    return LaunchError(
-        what=f"Instance {order.name} was not started",
-        why=f"{doing}: {error.strerror or error}",
-        do=_advice(error.errno or 0),
-    )
-
-
-def _advice(code: int) -> str:
-    match code:
-        case errno.ENOSPC | errno.EDQUOT:
-            return "Free some disk space and start it again"
-        case errno.ENOENT:
-            return "Correct the path, or install the engine"
-        case errno.EACCES | errno.EPERM:
-            return "Check the permissions of the program and of the state folder"
-        case errno.ECONNRESET | errno.EPIPE:
-            return "Start it again"
-        case errno.EAGAIN | errno.ENOMEM:
-            return "Too many processes or no memory left: stop something first"
-        case _:
-            return "Correct the slot or the limits (`slotdeck topo` shows what we may use)"

@@ -9,6 +9,7 @@ from engine.host.whose import Here
 from engine.service.journal import SCHEMA, JournalPage, JournalRow, write_journal
 
 Tell = Callable[[str, str], None]
+_BURST_S = 0.02
 
 
 class Ledger:
@@ -25,6 +26,7 @@ class Ledger:
         self._tried = 0
         self._failing = False
         self._asked = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._turned = asyncio.Condition()
         self._writer: asyncio.Task[None] | None = None
 
@@ -41,6 +43,7 @@ class Ledger:
     async def saved(self) -> bool:
         """Wait until everything up to now has been written; False where the disk refuses it."""
         wanted = self._wanted
+        self._hurried.set()
         self._wake()
         async with self._turned:
             await self._turned.wait_for(lambda: self._tried >= wanted)
@@ -67,7 +70,13 @@ class Ledger:
     async def _write_on(self) -> None:
         while True:
             await self._asked.wait()
+            # Changes come in bursts: one write for all of one, unless somebody waits for it.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_BURST_S):  # `wait_for` may swallow a cancellation
+                    await self._hurried.wait()
+            await asyncio.sleep(0)  # also for what is decided in the same breath
             self._asked.clear()
+            self._hurried.clear()
             if self._tried == self._wanted:
                 continue
             trying = self._wanted

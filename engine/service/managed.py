@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.control import Difference
+from engine.core.command import Command
 from engine.core.cpuset import CpuSet
 from engine.core.errors import ControlError
 from engine.core.layout import Instance, Ports
@@ -33,6 +34,8 @@ class Managed:
     ports: Ports = field(default_factory=Ports)
     """The range of that file, for when it has to have another port."""
     mark: str = ""
+    command: Command | None = None
+    """As its plan was shown, until it is started; what starts again later is planned anew."""
     launched: Launched | None = None
     started_at: str | None = None
     launched_at: float | None = None

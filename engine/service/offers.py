@@ -113,6 +113,7 @@ class Offers:
                 made = self._keep(self._load(change, names), change, machine)
             case StopLoad():
                 made = self._keep(self._new(), change, machine)
+        self._supervisor.expect(len(made.offer.starts) + len(made.offer.moves))
         self._made[made.offer.id] = made
         while len(self._made) > _OFFERS_KEPT:
             self._made.pop(next(iter(self._made)))
@@ -170,7 +171,7 @@ class Offers:
                 known.layout = layout
                 begin_move(supervisor, known, planned)
                 continue
-            supervisor.start(planned.wish, planned.placement, planned.base, layout)
+            supervisor.start(planned, layout)
         if isinstance(made.change, ApplyLayout):
             for name in (*made.planned, *made.offer.keeps):
                 supervisor.managed[name].ports = made.ports

@@ -3,15 +3,12 @@
 import asyncio
 import signal
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
-from engine.core.errors import ControlError, LaunchError
-from engine.core.layout import Instance
+from engine.core.errors import ControlError
 from engine.core.lifecycle import (
     Answered,
     Effect,
@@ -29,34 +26,29 @@ from engine.core.lifecycle import (
     Tick,
     step,
 )
-from engine.core.placement import Placement
 from engine.core.status import Happening, State
 from engine.host.cpuset_group import remove
 from engine.host.oom import oom_kills
 from engine.host.paths import Paths
 from engine.host.root import HostRoot
 from engine.host.whose import Here
-from engine.service.endings import end_of, listener_on, still_held, sweep
+from engine.service.endings import end_of, still_held, sweep
 from engine.service.follower import Follower
-from engine.service.journal import Running
-from engine.service.launcher import Launcher, LaunchOrder
+from engine.service.launcher import Launched
 from engine.service.ledger import Ledger
-from engine.service.limiting import limiting_of
 from engine.service.managed import Managed
-from engine.service.orders import Surroundings, order_of
+from engine.service.orders import Planned, Surroundings
 from engine.service.processes import kill_leftovers, lives, signal_group
 from engine.service.readiness import became_ready
-from engine.service.survey import Survey
+from engine.service.starter import Starter
 from engine.service.verification import Asked, differences, summary
 
 _HAPPENINGS_KEPT = 100
-_LAUNCHES = 8
-"""At the same time."""
 _WATCH_AGAIN_S, _JOURNAL_WITHIN_S = 1.0, 2.0
 
 
 class Supervisor:
-    """Owns every instance. All methods run on one event loop; only launching has a thread."""
+    """Owns every instance. All methods run on one event loop."""
 
     def __init__(
         self,
@@ -78,10 +70,6 @@ class Supervisor:
         self.stirred = asyncio.Event()
         """Set whenever a state has changed, so that its time is looked after."""
         self.clock = clock
-        self._survey = Survey(self.root)
-        self._launcher = Launcher()
-        self._launching = ThreadPoolExecutor(_LAUNCHES, thread_name_prefix="launch")
-        self._launching.submit(self._launcher.warm)
         self._tasks: set[asyncio.Task[None]] = set()
         self._follower = Follower(self.root)
         self._ledger = Ledger(
@@ -90,6 +78,7 @@ class Supervisor:
             lambda: [managed.row() for managed in self.managed.values()],
             self.tell,
         )
+        self._starter = Starter(self.root, around, self._ledger, paths.state)
 
     # What others ask for
 
@@ -98,8 +87,13 @@ class Supervisor:
         self.happenings.append(Happening(_utc(), severity, text))
         self.changed.set()
 
-    def start(self, wish: Instance, placement: Placement, base: str, layout: str) -> None:
-        """Start a wish at a placement; one that runs elsewhere or otherwise is moved there."""
+    def expect(self, starts: int) -> None:
+        """So many may be asked for in a moment."""
+        self._starter.expect(starts)
+
+    def start(self, planned: Planned, layout: str) -> None:
+        """Start a wish where it is placed; one that runs elsewhere or otherwise is moved there."""
+        wish, placement, base = planned.wish, planned.placement, planned.base
         managed = self.managed.get(wish.name)
         if managed is None:
             life = Life(State.STOPPED, self.clock(), "not started yet")
@@ -107,7 +101,7 @@ class Supervisor:
             managed = Managed(wish, placement, base, life, folder, patience=self.patience)
             self.managed[wish.name] = managed
         managed.wish, managed.placement, managed.base = wish, placement, base
-        managed.layout, managed.forget = layout, False
+        managed.command, managed.layout, managed.forget = planned.command, layout, False
         if managed.active:
             self.feed(managed, StopAsked(then_start=True))
         else:
@@ -169,8 +163,7 @@ class Supervisor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._ledger.close()
         self._follower.close()
-        self._launching.shutdown(wait=False)
-        self._launcher.close()
+        self._starter.close()
 
     # Adoption
 
@@ -183,17 +176,20 @@ class Supervisor:
         def ended() -> None:
             self.run(self._collect(managed, mark))
 
-        def shim_ended() -> None:
-            self._shim_ended(managed, mark)
-
         managed.oom_kills = oom_kills(self.root, launched.pid)
         try:
             self._follower.follow(launched.pid, launched.started_ticks, ended)
-            self._follower.follow(launched.shim_pid, launched.shim_ticks, shim_ended)
+            self._follow_shim(managed, launched, mark)
         except OSError as error:
             self.tell(f"{managed.name} cannot be watched: {error.strerror}", "error")
             loop = asyncio.get_running_loop()
             loop.call_later(_WATCH_AGAIN_S, self._watch_again, managed, mark)
+
+    def _follow_shim(self, managed: Managed, launched: Launched, mark: str) -> None:
+        def ended() -> None:
+            self.run(self._shim_ended(managed, mark))
+
+        self._follower.follow(launched.shim_pid, launched.shim_ticks, ended)
 
     def _watch_again(self, managed: Managed, mark: str) -> None:
         if managed.mark == mark:
@@ -225,8 +221,10 @@ class Supervisor:
     async def _carry_out(self, managed: Managed, effects: tuple[Effect, ...]) -> None:
         try:
             async with managed.work:
-                # First on disk, then done: the next service goes on from what was decided.
-                await self.saved()
+                # First on disk, then done: the next service goes on from what was decided. A start
+                # sees to that itself.
+                if effects != (Spawn(),):
+                    await self.saved()
                 for effect in effects:
                     match effect:
                         case Spawn():
@@ -269,35 +267,9 @@ class Supervisor:
         self.feed(managed, failed)
 
     async def _launch(self, managed: Managed) -> None:
-        wish, placement = managed.wish, managed.placement
-        machine, listening = await self._survey.now()
-        planned = order_of(wish, placement, machine, self.around, base=managed.base)
-        if placement.port in listening:
-            holder = await asyncio.to_thread(listener_on, self.root, placement.port)
-            raise LaunchError(
-                what=f"Instance {managed.name} was not started",
-                why=f"{holder or 'another program'} listens on its port {placement.port}",
-                do="Stop that, or give the instance another port",
-            )
-        managed.mark = uuid.uuid4().hex
         managed.launched, managed.verified, managed.started_at = None, None, _utc()
         managed.differences = ()
-        limiting = limiting_of(self.root, wish, managed.mark)
-        managed.running = Running(wish, placement, limits=limiting.folders)
-        self.save()
-        if not await self._ledger.saved():
-            raise LaunchError(
-                what=f"Instance {managed.name} was not started",
-                why="the journal cannot be written, so the engine could be lost",
-                do=f"Free some disk space for {self.paths.state} and start it again",
-            )
-        order = LaunchOrder.of(
-            wish, placement, planned.command, managed.folder, managed.mark, limiting
-        )
-        loop = asyncio.get_running_loop()
-        managed.launched = await loop.run_in_executor(
-            self._launching, self._launcher.launch, order
-        )
+        managed.launched = await self._starter.start(managed)
         managed.launched_at = self.clock()
         self.save()
         self.changed.set()
@@ -371,17 +343,24 @@ class Supervisor:
         self.save()
         self.changed.set()
 
-    def _shim_ended(self, managed: Managed, mark: str) -> None:
+    async def _shim_ended(self, managed: Managed, mark: str) -> None:
         launched = managed.launched
         if launched is None or managed.mark != mark:
             return
         # A shim ends after its engine, unless somebody killed it.
-        if lives(self.root, launched.pid, launched.started_ticks):
-            self.tell(
-                f"{managed.name}: its launcher was killed; the engine goes on, but its log stops "
-                "here and its exit code will be unknown",
-                "warning",
-            )
+        if not lives(self.root, launched.pid, launched.started_ticks):
+            return
+        try:
+            relieved = await self._starter.relieve(managed, launched)
+            if managed.launched == launched:
+                managed.launched = relieved
+                self.save()
+                self._follow_shim(managed, relieved, mark)
+            log = "another one keeps its log"
+        except OSError as error:
+            log = f"but its log stops here ({error.strerror or error})"
+        text = f"{managed.name}: its launcher was killed; the engine goes on, {log}"
+        self.tell(f"{text}, and its exit code will be unknown", "warning")
 
     def _forget_if_done(self, managed: Managed) -> None:
         at_rest = managed.life.state in (State.STOPPED, State.FAILED) and not managed.pending

@@ -1,8 +1,11 @@
 """Launching: bound before anything is executed, never twice, and nothing left of what failed."""
 
+import fcntl
 import json
 import os
 import signal
+import sys
+import termios
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +19,7 @@ from engine.core.errors import LaunchError
 from engine.core.status import MemoryBinding
 from engine.host.process import read_all
 from engine.host.root import HostRoot
-from engine.service.launcher import Launched, Launcher, LaunchOrder, pack_order
+from engine.service.launcher import Launched, Launcher, LaunchOrder, Relief, pack_order
 from engine.service.processes import kill_start, leftovers, shims
 from tests.processes import alive, environment_of, eventually
 
@@ -115,6 +118,56 @@ def test_without_a_go_nothing_is_started(launcher: Launcher, engines: Engines) -
     assert record(order)["state"] == "starting"
     assert not leftovers(HostRoot(), order.mark)
     assert launcher.launch(order).pid
+
+
+def test_an_engine_outlives_its_shim_and_another_one_takes_its_place(
+    launcher: Launcher, engines: Engines
+) -> None:
+    script = "while read word; do head -c 200000 /dev/zero; echo $word >said; done <gate; exit 7"
+    order = engines.order("/bin/sh", "-c", script)
+    order.folder.mkdir()
+    os.mkfifo(order.folder / "gate")
+    first = launcher.launch(order)
+    gate = os.open(order.folder / "gate", os.O_WRONLY)
+    os.kill(first.shim_pid, signal.SIGKILL)
+    eventually(lambda: not alive(first.shim_pid))
+    # More than the pipe holds, with nobody who reads it: SIGPIPE would end a shell.
+    os.write(gate, b"one\n")
+    eventually(lambda: waiting_bytes(first.pid) == 1 << 16)
+    numbers = [int(str(record(order)[key])) for key in ("pipe", "log")]
+    relief = Relief(order.folder, order.mark, order.pus, first.pid, first.started_ticks, *numbers)
+    shim_pid, shim_ticks = launcher.relieve(relief)
+    assert shims(HostRoot(), order.mark) == {shim_pid: shim_ticks}
+    said = order.folder / "said"
+    eventually(lambda: said.exists() and said.read_text() == "one\n")
+    assert os.sched_getaffinity(shim_pid) == set(order.pus)
+    os.write(gate, b"two\n")
+    eventually(lambda: said.read_text() == "two\n")
+    os.close(gate)
+    eventually(lambda: not alive(shim_pid))
+    assert sum(path.stat().st_size for path in order.folder.glob("log-*")) == 400_000
+    # It is nobody's child that could be asked.
+    assert (record(order)["state"], record(order)["code"]) == ("ended", None)
+    with pytest.raises((ProcessLookupError, FileNotFoundError)):
+        launcher.relieve(relief)
+
+
+def waiting_bytes(pid: int) -> int:
+    """In the pipe of its output."""
+    with Path(f"/proc/{pid}/fd/1").open("rb", buffering=0) as pipe:
+        return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def test_an_engine_has_the_umask_that_its_service_began_with(engines: Engines) -> None:
+    with Launcher() as launcher:
+        own = os.umask(0o177)  # as who makes a private file, on another thread
+        try:
+            order = engines.order("/bin/sh", "-c", "umask >said; exec sleep 600")
+            launcher.launch(order)
+        finally:
+            os.umask(own)
+    said = order.folder / "said"
+    assert int(eventually(lambda: said.exists() and said.read_text()), 8) == own
 
 
 def test_a_go_counts_also_when_the_service_has_died_since(

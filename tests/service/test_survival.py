@@ -12,7 +12,7 @@ import pytest
 from engine.control import StopInstances
 from engine.core.errors import ServiceUnreachable
 from engine.core.status import State
-from engine.drivers.openai_api import Piece, stream
+from engine.drivers.openai_api import Piece, get, stream
 from engine.host.paths import Paths
 from tests.processes import WITHIN_S, Home, alive, eventually_async, state_of
 
@@ -101,6 +101,30 @@ async def test_without_its_shim_an_engine_goes_on_and_its_exit_is_unknown(home: 
     os.kill(pid, signal.SIGKILL)
     status = await home.until_state(client, "a", State.FAILED)
     assert "exit code unknown" in status.why
+
+
+async def test_what_an_engine_says_is_kept_whoever_is_killed(home: Home) -> None:
+    client = await home.connect()
+    flags = ["--flood-bytes", str(1 << 20), "--flood-when-asked"]
+    status = (await home.up(client, {"name": "a", "flags": flags})).instances[0]
+    service = await home.service_pid()
+    shim = home.journal()["instances"][0]["launched"]["shim_pid"]
+    # Both at once: the next service finds an engine that nobody listens to.
+    os.kill(service, signal.SIGSTOP)
+    os.kill(shim, signal.SIGKILL)
+    flooding = asyncio.ensure_future(get(f"{status.url}/flood", timeout_s=60))
+    os.kill(service, signal.SIGKILL)
+    await eventually_async(lambda: not alive(service))
+    client = await home.connect()
+    await home.until_told(client, "a: its launcher was killed; the engine goes on, another one")
+    assert (await flooding).status == 200
+    await eventually_async(
+        lambda: sum(one.stat().st_size for one in home.paths.instance("a").iterdir()) > 1 << 20
+    )
+    assert (await home.until_state(client, "a", State.READY)).pid == status.pid
+    await home.apply(client, StopInstances(("a",), forget=True))
+    await home.until(client, lambda now: not now)
+    assert not home.engines()
 
 
 async def test_a_number_that_belongs_to_somebody_else_is_not_signalled(home: Home) -> None:
@@ -226,7 +250,8 @@ async def test_after_the_last_logout_engines_are_still_looked_after(home: Home) 
 
 async def test_a_service_ends_where_another_has_taken_its_place(home: Home) -> None:
     service = home.start_service()
-    await eventually_async(home.paths.socket.exists)
+    await eventually_async(home._accepts)
+    await home.service_pid()  # answered: it knows by now which socket is its own
     aside = home.paths.socket.with_name("aside.sock")
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(aside))
