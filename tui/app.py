@@ -330,6 +330,8 @@ class SlotdeckApp(OpensPages, KeepsFault):
 
     def _toast(self, each: Happening) -> None:
         severity = each.severity if each.severity in ("warning", "error") else "information"
+        if severity == "information" and isinstance(self.screen, Page) and self.screen.is_quiet:
+            return
         timeout = {"error": 10.0, "information": 3.0}.get(severity)
         # Past our own notify: it is among the events already.
         super().notify(

@@ -29,6 +29,8 @@ class ServiceArms:
     say: Callable[[str], None]
     start_s: dict[str, list[float]] = field(default_factory=dict)
     """By arm: how long its starts took."""
+    on_start: Callable[[str], None] = lambda _arm: None
+    """Told of each start, which may take minutes."""
     _used: set[str] = field(default_factory=set)
     _up: set[str] = field(default_factory=set)
 
@@ -111,6 +113,7 @@ class ServiceArms:
         for other in () if both is not None else tuple(self._up - {arm}):
             await self._stop(tuple(self.plan.places[other]))
             self._up.discard(other)
+        self.on_start(arm)
         started = [arm] if both is None or self._up else list(self.plan.places)
         began = time.monotonic()
         try:

@@ -192,6 +192,7 @@ class _One:
     ) -> None:
         self.owner, self.number, self.question, self.arms = owner, number, question, arms
         self.began_s = time.monotonic()
+        arms.on_start = self._on_start
         self.session = Session(
             question,
             arms,
@@ -200,6 +201,10 @@ class _One:
             read_gpus=owner.read_gpus,
             facts=facts(arms.plan),
         )
+
+    def _on_start(self, arm: str) -> None:
+        told = Measuring(self.number, f"arm {arm.upper()}", arm, "starting its engines", 0.0)
+        self.owner.watcher.told(told)
 
     def _on_block(self, label: str, progress: Progress) -> None:
         arm = "b" if label.endswith(", B") else "a"

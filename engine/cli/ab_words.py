@@ -47,7 +47,7 @@ def planned(
     blocks = [2 * (one.aa_pairs + one.design.pairs) for one in questions]
     notes = [cases.reason] if cases.reason else []
     for plan, question in zip(plans, questions, strict=True):
-        notes += [*turn_lines(plan, question), *load_lines(question, asked.concurrency)]
+        notes += [turn_lines(plan, question)[0], *load_lines(question, asked.concurrency)]
     notes += [f"{name} does not run: it leaves the list" for name in first.dropped]
     most = asked.max_time
     return Planned(

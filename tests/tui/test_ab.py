@@ -275,6 +275,13 @@ def test_the_next_of_several_begins_with_nothing_measured() -> None:
     assert SENTENCE in lines
 
 
+def test_too_little_time_for_a_verdict_is_said_after_the_first_pair() -> None:
+    slow = replace(paired(1, is_aa=True), elapsed_s=300.0)
+    lines = " ".join(drawn(PLANNED, slow))
+    assert "At this pace 6 pairs take 50 min, and it may take 15 min: no verdict" in lines
+    assert "At this pace" not in " ".join(drawn(PLANNED, replace(slow, elapsed_s=80.0)))
+
+
 def test_an_error_after_which_all_is_back_asks_for_nothing() -> None:
     error = Failed("x did not start", "no room", "Read its log")
     assert any(FILE in line for line in drawn(PLANNED, paired(1), error))

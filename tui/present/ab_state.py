@@ -43,6 +43,8 @@ class AbState:
     comparison: int = 1
     """Which of several is measured."""
     block: Measuring | None = None
+    block_at: float = 0.0
+    """When that was told, on the panel's clock."""
     quiet: Paired | None = None
     """The newest pair of A against itself, of this comparison."""
     paired: Paired | None = None
@@ -87,7 +89,7 @@ def after(state: AbState, told: Told, now: float) -> AbState:
             return replace(state, said=(*state.said, line)[-SAID_KEPT:])
         case Measuring():
             state = _in(state, told.comparison)
-            return replace(state, block=told)
+            return replace(state, block=told, block_at=now)
         case Paired(is_aa=True):
             return replace(_in(state, told.comparison), quiet=told, block=None)
         case Paired():

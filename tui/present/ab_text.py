@@ -92,11 +92,13 @@ def _running(state: AbState, width: int, now: float, glyphs: Glyphs) -> list[Lin
         words = f"comparison {state.comparison} of {len(it.comparisons)}"
         lines.append((Span(words, "title"),))
     for letter, name in zip("AB", state.arms, strict=True):
-        lines.append(_arm_line(state, letter, name, width, glyphs))
+        lines.append(_arm_line(state, letter, name, width, now, glyphs))
     lines += _progress(state, it, width, now, glyphs)
     for judged in state.judged:
         lines += _text(judged.sentence, "text", width)
     newest = state.newest
+    if late := _too_slow(state, it):
+        lines += _text(late, "warning", width)
     if newest and newest.void:
         lines += _text(f"the newest pair is void: {newest.void}", "warning", width)
     if state.stopping:
@@ -117,17 +119,36 @@ def _running(state: AbState, width: int, now: float, glyphs: Glyphs) -> list[Lin
     return [*lines, (), *_text(words, "muted", width)]
 
 
-def _arm_line(state: AbState, letter: str, name: str, width: int, glyphs: Glyphs) -> Line:
+def _arm_line(
+    state: AbState, letter: str, name: str, width: int, now: float, glyphs: Glyphs
+) -> Line:
     block = state.block
     runs = block is not None and block.arm == letter.lower()
     mark = glyphs.marks["ready"] if runs else glyphs.marks["stopped"]
-    doing = f"{block.phase}, {span(block.elapsed_s)}" if block and runs else ""
+    doing = ""
+    if block and runs:
+        doing = f"{block.phase}, {span(block.elapsed_s + max(0.0, now - state.block_at))}"
     room = max(8, width - len(doing) - 8)
     return (
         Span(f" {mark} ", "good" if runs else "faint"),
         Span(f"{letter}  ", "accent"),
         Span(fit(clean(name), room, more=glyphs.more).rstrip(), "name" if runs else "text"),
         Span(f"  {doing}", "good"),
+    )
+
+
+def _too_slow(state: AbState, it: Planned) -> str:
+    """Said early: time that ends before a verdict is due is time lost."""
+    if state.newest is None or it.most_s is None:
+        return ""
+    done = sum(one.number for one in (state.quiet, state.paired) if one)
+    needed = state.newest.elapsed_s / done * (it.aa_pairs + LOOKS_FROM)
+    most = it.most_s / len(it.comparisons)
+    if needed <= most:
+        return ""
+    return (
+        f"At this pace {LOOKS_FROM} pairs take {span(needed)}, and it may take {span(most)}: no "
+        "verdict. End it (esc) and give it more time (t)"
     )
 
 

@@ -49,6 +49,11 @@ class AbScreen(Page):
         return ("A/B", self.wish.title)
 
     @property
+    def is_quiet(self) -> bool:
+        """It starts and stops engines all the time."""
+        return self.state.phase in AT_WORK
+
+    @property
     def actions(self) -> tuple[Action, ...]:
         """What makes sense in this phase comes first, so that a narrow footer has it."""
         own = (AB_START, *PAGES["ab"].own)

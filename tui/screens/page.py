@@ -57,6 +57,11 @@ class Page(Screen[None]):
         return (self.PAGE,)
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether what goes as planned shall draw no toasts over it."""
+        return False
+
+    @property
     def offered(self) -> PageActions:
         """What can be done here."""
         return PAGES[self.PAGE]
