@@ -4,7 +4,9 @@ from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
-IN_ASCII = str.maketrans({**dict.fromkeys("▁▂▃▄▅▆▇█", " "), **dict.fromkeys("▏▎▍▌▋▊▉▐", "|")})
+IN_ASCII = str.maketrans(
+    {**dict.fromkeys("▁▂▃▄▅▆▇█", " "), **dict.fromkeys("▏▎▍▌▋▊▉▐", "|"), "…": "~"}
+)
 
 
 class AsciiFilter(LineFilter):

@@ -1,12 +1,13 @@
 """What the panel takes a terminal for, and the colours that it then has."""
 
 import pytest
+from rich.color import Color
 from rich.style import Style
 
 from tui.present.glyphs import ASCII, UNICODE
 from tui.terminal import terminal_kind
 from tui.widgets.palette import GLOWS, INKS, STATES, Palette
-from tui.widgets.schemes import SCHEMES, Scheme, scheme_for, turned
+from tui.widgets.schemes import PLAIN, SCHEMES, SIXTEEN, Scheme, scheme_for, turned
 
 
 @pytest.mark.parametrize(
@@ -96,3 +97,18 @@ def _luminance(red: int, green: int, blue: int) -> float:
         return value / 12.92 if value <= 0.03928 else float(((value + 0.055) / 1.055) ** 2.4)
 
     return 0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue)
+
+
+@pytest.mark.parametrize("scheme", [SIXTEEN, PLAIN], ids=lambda each: each.name)
+def test_the_selected_row_stands_out_without_shades(scheme: Scheme) -> None:
+    palette = Palette(scheme)
+    inks = ("text", "name", "pointer", "good", "state:failed", "owner:1")
+    for ink in inks:
+        focused, elsewhere = palette.style(ink, "row:focus"), palette.style(ink, "row")
+        assert focused.reverse
+        assert focused.color == Color.default()  # reversed, a colour would be a block
+        assert elsewhere.underline
+        assert not palette.style(ink).underline
+    chosen = palette.style("owner:1!")
+    assert chosen.reverse
+    assert (scheme is PLAIN) == (chosen.color == Color.default())

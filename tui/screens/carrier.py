@@ -161,7 +161,7 @@ class Carrier:
             case drag.Ask():
                 self._settle(done.effect)
             case drag.LetGo() if done.effect.why:
-                self._app.notify(done.effect.why, title="Put back", markup=False)
+                self._app.notify(done.effect.why, title="Put back", markup=False, timeout=3)
         return done.swallow
 
     def _settle(self, ask: drag.Ask) -> None:
@@ -171,7 +171,7 @@ class Carrier:
         shape = footprint(view, view.machine, ask.cargo, ask.slot)
         known = at_once(view, view.machine, ask.cargo, shape)
         if known.final:
-            self._app.notify(known.text, title="Put back", markup=False)
+            self._app.notify(known.text, title="Put back", markup=False, timeout=3)
         elif (change := self._change(ask.cargo, shape)) is not None:
             self._ground.propose(change)
 

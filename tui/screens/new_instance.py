@@ -60,6 +60,7 @@ class NewInstanceScreen(Dialog[HeldWish]):
             box.border_title = Content(self.heading)
             models = PickList(self.palette, id="models")
             models.selected = self._first
+            models.border_title = "models"
             yield models
             with VerticalScroll(id="scroll", can_focus=False):
                 yield Lines(self.palette, id="body")

@@ -117,7 +117,7 @@ def _definition(ink: str, scheme: Scheme) -> str:
         return scheme.heat[int(upper)] + (f" on {scheme.heat[int(lower)]}" if lower else "")
     if kind == "owner":
         colour = scheme.owners[int(rest.rstrip("!")) % len(scheme.owners)]
-        return f"bold {colour} {scheme.hues['at:focus']}" if rest.endswith("!") else colour
+        return f"bold {scheme.hues['at:focus']} {colour}" if rest.endswith("!") else colour
     if kind == "state":
         return _in_hues(STATES.get(rest, INKS["text"]), scheme)
     return _in_hues(INKS.get(ink, ""), scheme)
