@@ -79,7 +79,7 @@ def test_where_colours_are_few_none_is_asked_for_that_is_not_there(name: str) ->
     words = " ".join((*scheme.hues.values(), *scheme.heat, *scheme.owners))
     assert "#" not in words
     if name == "no colours":
-        assert set(words.split()) <= {"default", "bold", "dim", "reverse"}
+        assert set(words.split()) <= {"default", "bold", "dim", "reverse", "underline"}
     assert not scheme.halves
 
 
