@@ -222,6 +222,7 @@ ACTIONS = (
     ),
     Action("instances", "i", "Instances", "All instances: sort, filter, mark several", always),
     Action("layouts", "o", "Layouts", "Layout files against what runs; apply one", always),
+    Action("save", "w", "Save", "Save what runs as a layout, by name or path", _not_save),
     Action("events", "e", "Events", "What happened, newest first; errors stay there", always),
     Action("doctor", "D", "Doctor", "What is wrong with the machine, and what to do", always),
     Action(
@@ -251,7 +252,6 @@ ACTIONS = (
     Action("farther", "minus", "Farther", "The map: more of it again", always, carrying=True),
     Action("help", "question_mark", "Help", "All keys, marks and colours", always),
     Action("quit", "q", "Quit", "Close the panel; engines keep running", always),
-    Action("save", "w", "Save", "Write what runs into a layout file", _not_save),
     Action(
         "restart",
         "R",
