@@ -77,7 +77,7 @@ async def why_no_token(
     except EngineRefused as error:
         return f"a completion failed: {error.why}"
     except TimeoutError:
-        which = "its second token" if came else "its first token"
+        which = ("its first token", "its second token", "its answer's end")[min(came, 2)]
         return f"{which} did not come within {within_s:g} s{hint}"
     except ControlError as error:
         return f"its first token did not come: {error.why}{hint}"
