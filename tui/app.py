@@ -26,6 +26,7 @@ from tui.actions import BY_ID
 from tui.ascii_filter import AsciiFilter
 from tui.backpressure import terminal_is_behind
 from tui.desk import Desk, no_checkup, no_comparison
+from tui.exact_compositor import ExactCompositor
 from tui.exact_update import ExactLayout, ExactUpdate
 from tui.follower import Follower, Reconnect
 from tui.hangup import hung_up
@@ -120,6 +121,7 @@ class SlotdeckApp(OpensPages, KeepsFault):
         self.board = BoardScreen(
             self, lambda: self.control, self.select, clock, self._palette, glyphs, self.mark
         )
+        self.board._compositor = ExactCompositor()
         self.desk = Desk(
             view=lambda: self.view,
             control=lambda: self.control,

@@ -42,6 +42,11 @@ class Pen:
                 self._turn(PLAIN if style is None else codes_of(style, self._colours))
                 self._written.append(text)
 
+    def put(self, text: str, codes: Codes) -> None:
+        """Text in these codes where the pen stands."""
+        self._turn(codes)
+        self._written.append(text)
+
     def text(self) -> str:
         """All of it, with the terminal's pen left plain."""
         self._turn(PLAIN)

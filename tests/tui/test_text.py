@@ -45,4 +45,4 @@ def test_fitted_text_has_exactly_its_cells(text: str, width: int) -> None:
 
 def test_long_words_are_broken() -> None:
     assert all(len(line) <= 20 for line in wrapped("x" * 90 + " y", 20))
-    assert wrapped("", 20) == [""]
+    assert wrapped("", 20) == ("",)

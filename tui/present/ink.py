@@ -1,9 +1,10 @@
 """Pieces of a line with a named ink; the palette alone knows which colour an ink is."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
-from tui.present.text import cell_width
+from tui.present.text import cell_width, is_narrow
 
 
 class Span(NamedTuple):
@@ -18,6 +19,7 @@ class Span(NamedTuple):
 Line = tuple[Span, ...]
 
 
+@lru_cache(maxsize=256)
 def has_ground(ink: str) -> bool:
     """Whether the ink colours what is behind the text, so that a blank shows it."""
     return ink == "brand" or ink.endswith("!") or ink.count(":") > 1
@@ -40,6 +42,36 @@ def merged(spans: Iterable[Span], *, blanks: bool = False) -> Line:
         else:
             out.append(span)
     return tuple(out)
+
+
+def cells_of(line: Iterable[Span]) -> list[Span]:
+    """A span for each cell; of a letter that takes two the second is empty.
+
+    A blank has no ink where its ink would not be seen, so that blanks compare as they look.
+    """
+    cells: list[Span] = []
+    for span in line:
+        text, ink, glow = span
+        if text and text.count(text[0]) == len(text) and cell_width(text[0]) == 1:
+            first = text[0], ink, glow
+            if text[0] == " " and ink and not has_ground(ink):
+                first = " ", "", glow
+            cells += [span if first == span else Span(*first)] * len(text)
+            continue
+        blank = (
+            span if text == " " and not ink else Span(" ", ink if has_ground(ink) else "", glow)
+        )
+        if is_narrow(text):
+            cells += [blank if char == " " else Span(char, ink, glow) for char in text]
+        else:
+            for char in text:
+                width = cell_width(char)
+                if width == 0 and cells:  # it changes the letter before it
+                    cells[-1] = Span(cells[-1].text + char, ink, glow)
+                    continue
+                cells.append(blank if char == " " else Span(char, ink, glow))
+                cells += [Span("", ink, glow)] * (width - 1)
+    return cells
 
 
 def line_width(line: Iterable[Span]) -> int:

@@ -1,5 +1,7 @@
 """One row of the map as spans: borders, titles, cells with owner and load."""
 
+from collections.abc import Sequence
+
 from tui.present.badges import Badge
 from tui.present.glyphs import spelled
 from tui.present.ink import Line, Span, line_width, merged
@@ -76,7 +78,7 @@ def _piece(plan: Plan, scene: Scene, piece: Piece) -> list[Span]:
 
 def _cores(plan: Plan, scene: Scene, piece: Piece) -> list[Span]:
     if plan.scale is Scale.LARGE:
-        return [span for core in piece.cores for span in _bar(plan, scene, core, piece.line)]
+        return [span for core in piece.cores for span in bar_spans(plan, scene, core, piece.line)]
     if plan.scale is Scale.NORMAL:
         return [span for core in piece.cores for span in _small(plan, scene, core)]
     draw = _column if piece.line == 0 else _heat
@@ -106,13 +108,32 @@ def _owner(scene: Scene, core: int, pus: list[int]) -> Span:
     return Span(scene.glyphs.free, "faint")
 
 
-def _level(scene: Scene, pu: int) -> Span:
-    if pu not in scene.machine.pus.usable and pu not in scene.owners:
-        return Span(scene.glyphs.barred, "barred")
+def level_span(scene: Scene, pu: int, glow: str = "") -> Span:
+    """How busy a PU is."""
     at = level(scene.busy.get(pu))
     if at is None:
-        return Span(scene.glyphs.unknown, "faint")
-    return Span(scene.glyphs.levels[at], heat(at))
+        return Span(scene.glyphs.unknown, "faint", glow)
+    return Span(scene.glyphs.levels[at], heat(at), glow)
+
+
+def heat_span(scene: Scene, pus: Sequence[int], glow: str = "") -> Span:
+    """How busy the PUs of a core are, in one cell: its upper half and its lower half."""
+    busy, half = scene.busy, scene.glyphs.half
+    if len(pus) < 2 or half is None:
+        return level_span(scene, max(pus, key=lambda pu: busy.get(pu) or 0.0, default=-1), glow)
+    if len(pus) == 2:
+        upper, lower = level(busy.get(pus[0])), level(busy.get(pus[1]))
+    else:
+        middle = (len(pus) + 1) // 2
+        upper, lower = _most(scene, pus[:middle]), _most(scene, pus[middle:])
+    if upper is None or lower is None:
+        return Span(scene.glyphs.unknown, "faint", glow)
+    return Span(half, heat(upper, lower), glow)
+
+
+def _most(scene: Scene, pus: Sequence[int]) -> int | None:
+    known = [at for pu in pus if (at := level(scene.busy.get(pu))) is not None]
+    return max(known, default=None)
 
 
 def _glowing(span: Span, glow: str) -> Span:
@@ -122,9 +143,11 @@ def _glowing(span: Span, glow: str) -> Span:
 def _small(plan: Plan, scene: Scene, core: int) -> list[Span]:
     pus = sorted(scene.machine.cores[core].pus.pus)
     glow = scene.lit_cores.get(core, "")
-    cell = [_owner(scene, core, pus), *(_level(scene, pu) for pu in pus)]
-    cell += [Span(" ")] * (plan.siblings - len(pus))
-    return [*(_glowing(span, glow) for span in cell), Span(" ")]
+    barred = Span(scene.glyphs.barred, "barred", glow)
+    cell = [_glowing(_owner(scene, core, pus), glow)]
+    cell += [barred if scene.is_barred(pu) else level_span(scene, pu, glow) for pu in pus]
+    cell += [Span(" ", "", glow)] * (plan.siblings - len(pus))
+    return [*cell, Span(" ")]
 
 
 def _column(scene: Scene, core: int) -> Span:
@@ -135,24 +158,12 @@ def _column(scene: Scene, core: int) -> Span:
 def _heat(scene: Scene, core: int) -> Span:
     pus = sorted(scene.machine.cores[core].pus.pus)
     glow = scene.lit_cores.get(core, "")
-    if len(pus) < 2 or scene.glyphs.half is None:
-        shown = max(pus, key=lambda pu: scene.busy.get(pu) or 0.0, default=-1)
-        return _glowing(_level(scene, shown), glow)
-    if not any(pu in scene.machine.pus.usable or pu in scene.owners for pu in pus):
+    if all(scene.is_barred(pu) for pu in pus):
         return Span(scene.glyphs.barred, "barred", glow)
-    half = (len(pus) + 1) // 2
-    upper, lower = (_most(scene, part) for part in (pus[:half], pus[half:]))
-    if upper is None or lower is None:
-        return Span(scene.glyphs.unknown, "faint", glow)
-    return Span(scene.glyphs.half, heat(upper, lower), glow)
+    return heat_span(scene, pus, glow)
 
 
-def _most(scene: Scene, pus: list[int]) -> int | None:
-    known = [at for pu in pus if (at := level(scene.busy.get(pu))) is not None]
-    return max(known, default=None)
-
-
-def _bar(plan: Plan, scene: Scene, core: int, line: int) -> list[Span]:
+def bar_spans(plan: Plan, scene: Scene, core: int, line: int) -> list[Span]:
     """`a core 0 P0 ━━━━━━──── 61 %`, one line for each sibling."""
     glyphs = scene.glyphs
     width = plan.cell_width - 1
@@ -169,7 +180,7 @@ def _bar(plan: Plan, scene: Scene, core: int, line: int) -> list[Span]:
         else fit(f" c{core}" if line == 0 else f" P{pu}", 3 + digits)
     )
     share = scene.busy.get(pu)
-    barred = pu not in scene.machine.pus.usable and pu not in scene.owners
+    barred = scene.is_barred(pu)
     shown = "barred" if barred else glyphs.unknown if share is None else f"{share * 100:.0f} %"
     tail = fit(shown, 6, right=True)
     room = max(0, width - 1 - len(name) - len(tail))

@@ -80,6 +80,13 @@ class Plan:
     way: tuple[str, ...] = ("machine",)
     """The breadcrumbs: from the machine to what is shown. They stand in row -1, the title."""
 
+    @property
+    def is_deep(self) -> bool:
+        """Whether the map is rows with a second line each, for the load."""
+        return any(
+            piece.part is Part.STRIP and piece.line for row in self.rows[:2] for piece in row
+        )
+
     def slot_at(self, x: int, y: int) -> str | None:
         """The slot under that cell."""
         return next((area.slot for area in self.areas if area.holds(x, y)), None)

@@ -1,10 +1,10 @@
 """What the map's cells show at one moment: load, owners, and what is lit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from engine.core.cpuset import CpuSet
-from engine.core.status import GpuStatus, InstanceStatus, NodeStatus, State
+from engine.core.status import GpuStatus, InstanceStatus, NodeStatus, Snapshot, State
 from engine.core.strangers import Stranger
 from engine.core.topology import Machine
 from tui.drag import Cargo, Kind, core_of
@@ -42,6 +42,23 @@ class Scene:
     """Slot -> glow, for titles and GPUs."""
     lit_cores: Mapping[int, str] = field(default_factory=dict)
     glyphs: Glyphs = UNICODE
+
+    def moved(self, snapshot: Snapshot) -> "Scene":
+        """The same setting a moment later: only loads, memory and GPUs are others."""
+        return replace(
+            self,
+            busy=dict(zip(self.busy, snapshot.pus_busy, strict=False)),
+            nodes={each.os_index: each for each in snapshot.numa_nodes},
+            gpus={each.index: each for each in snapshot.gpus},
+        )
+
+    def has_setting_of(self, other: "Scene") -> bool:
+        """Whether all but loads, memory and GPUs is the same, as after `moved`."""
+        return self.owners is other.owners
+
+    def is_barred(self, pu: int) -> bool:
+        """Whether it is neither for us to use nor held by one of ours."""
+        return pu not in self.machine.pus.usable and pu not in self.owners
 
 
 def held(instance: InstanceStatus) -> CpuSet:
@@ -170,6 +187,19 @@ def map_scene(
         lit_slots,
         lit_cores,
         glyphs,
+    )
+
+
+def same_setting(before: View, after: View) -> bool:
+    """Whether two views of one machine differ in figures alone, as far as the map goes."""
+    old, new = before.snapshot, after.snapshot
+    if old is None or new is None or before.selected != after.selected:
+        return False
+    if len(old.instances) != len(new.instances) or len(old.pus_busy) != len(new.pus_busy):
+        return False
+    return old.strangers == new.strangers and all(
+        (one.name, one.state, one.pus, one.gpus) == (two.name, two.state, two.pus, two.gpus)
+        for one, two in zip(old.instances, new.instances, strict=True)
     )
 
 

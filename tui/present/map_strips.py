@@ -1,5 +1,7 @@
 """Parts of the map that are lines: a NUMA node from afar, a GPU, a memory bar."""
 
+from collections.abc import Sequence
+
 from tui.present.badges import Badge
 from tui.present.glyphs import spelled
 from tui.present.gpu_links import bracket
@@ -16,6 +18,7 @@ from tui.present.units import gib, memory, percent
 TINTS = {"good": "edge:good", "bad": "edge:bad", "maybe": "edge:maybe"}
 VRAM = 6
 """Cells of the bar of a GPU's memory."""
+_NOBODY = Span("")
 
 
 def memory_gauge(scene: Scene, block: Block, width: int) -> list[Span]:
@@ -117,14 +120,15 @@ def strip_row(plan: Plan, scene: Scene, piece: Piece, block: Block) -> list[Span
         ),
         Span(" "),
     ]
-    two_lines = any(other.line for row in plan.rows[:2] for other in row)
+    two_lines = plan.is_deep
     for first in range(0, len(block.cores), piece.each):
         cores = block.cores[first : first + piece.each]
         glow = next((scene.lit_cores[core] for core in cores if core in scene.lit_cores), "")
         if two_lines and is_first:
             span = _holder(scene, cores)
         else:
-            span = _load(scene, cores, owned=not two_lines)
+            pus = [pu for core in cores for pu in scene.machine.cores[core].pus]
+            span = load_span(scene, cores, pus, owned=not two_lines)
         spans.append(Span(span.text, span.ink, glow))
     if not block.cores:
         spans.append(Span("memory only" if block.node is not None else "no NUMA node", "muted"))
@@ -160,12 +164,11 @@ def _holder(scene: Scene, cores: tuple[int, ...]) -> Span:
     return rest
 
 
-def _load(scene: Scene, cores: tuple[int, ...], *, owned: bool) -> Span:
+def load_span(scene: Scene, cores: tuple[int, ...], pus: Sequence[int], *, owned: bool) -> Span:
     """How busy they are on average; `owned` gives the colour of who holds them."""
-    badges, rest = _badges(scene, cores)
+    badges, rest = _badges(scene, cores) if owned else ([], _NOBODY)
     if not badges and rest.text in (scene.glyphs.barred, scene.glyphs.taken) and owned:
         return rest
-    pus = [pu for core in cores for pu in scene.machine.cores[core].pus]
     known = [share for pu in pus if (share := scene.busy.get(pu)) is not None]
     at = level(sum(known) / len(known)) if known else None
     if at is None:

@@ -2,6 +2,8 @@
 
 import re
 import textwrap
+from collections.abc import Sequence
+from functools import lru_cache
 
 from rich.cells import cell_len, set_cell_size
 
@@ -21,6 +23,12 @@ def cell_width(text: str) -> int:
     return cell_len(text)
 
 
+def is_narrow(text: str) -> bool:
+    """Whether each letter takes one cell."""
+    return all(cell_len(char) == 1 for char in text if char > "\x7f")
+
+
+@lru_cache(maxsize=1024)
 def clean(text: str) -> str:
     """One line without anything that a terminal would act on."""
     text = ESCAPES.sub("", text)
@@ -47,7 +55,8 @@ def fit(text: str, width: int, *, right: bool = False, more: str = "…") -> str
     return pad + text if right else text + pad
 
 
-def wrapped(text: str, width: int, *, indent: str = "") -> list[str]:
+@lru_cache(maxsize=512)
+def wrapped(text: str, width: int, *, indent: str = "") -> Sequence[str]:
     """Lines of at most `width` cells for Latin text; long words are broken."""
     lines = textwrap.wrap(clean(text), max(8, width), subsequent_indent=indent)
-    return lines or [""]
+    return tuple(lines) or ("",)

@@ -9,15 +9,16 @@ from textual.geometry import Offset, Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from engine.core.status import Snapshot
 from engine.core.topology import Machine
+from tui.direct import lies_open, write_cells
 from tui.messages import SlotAimed, SlotChosen
-from tui.present.changes import changed_runs
 from tui.present.glyphs import Glyphs, spelled
 from tui.present.ink import Line, Span, cut
-from tui.present.map_cells import map_row
 from tui.present.map_parts import Plan
+from tui.present.map_picture import Picture
 from tui.present.map_plan import map_plan
-from tui.present.map_scene import Scene, map_scene
+from tui.present.map_scene import Scene, map_scene, same_setting
 from tui.present.map_titles import crumb_line, legend, slot_text
 from tui.present.map_walk import first_slot, neighbour, next_core
 from tui.present.map_zoom import MACHINE, farther, nearer, path
@@ -52,7 +53,7 @@ class MachineMap(ScrollView, can_focus=True):
         self._plans: dict[tuple[int, int], Plan] = {}
         """By width and rows allowed; layout asks for several."""
         self._scene: Scene | None = None
-        self._painted: dict[int, Line] = {}
+        self._picture: Picture | None = None
         self._said: Line = ()
         self.cursor: str | None = None
         self.target: str | None = None
@@ -69,9 +70,11 @@ class MachineMap(ScrollView, can_focus=True):
 
     def present(self, view: View) -> None:
         """Show a newer view; only rows that changed are drawn."""
-        new_machine = view.machine is not self._view.machine
-        self._view = view
-        if new_machine:
+        before, self._view = self._view, view
+        if view.machine is before.machine and view.snapshot and same_setting(before, view):
+            self._move_on(view.snapshot)
+            return
+        if view.machine is not before.machine:
             if view.machine and self.zoom not in path(view.machine, self.zoom):
                 self.zoom = MACHINE
             self._rearrange()
@@ -136,21 +139,46 @@ class MachineMap(ScrollView, can_focus=True):
         )
         self._breadcrumbs()
         self._subtitle()
-        plan = self._plan
-        if plan is None:
+        self._repaint()
+
+    def _move_on(self, snapshot: Snapshot) -> None:
+        """The same instances on the same cores, a moment later."""
+        if self._scene is None:
             return
-        top, width = self.scroll_offset.y, self.size.width
-        for y in range(top, min(plan.height, top + self.size.height)):
-            line = map_row(plan, self._scene, y)
-            old = self._painted.get(y)
-            if old == line:
-                continue
-            self._painted[y] = line
-            runs = [(0, width)] if old is None else changed_runs(old, line)
-            for x, size in runs:
-                self.refresh(Region(x, y - top, size, 1))
-        for y in [y for y in self._painted if not top <= y < top + self.size.height]:
-            del self._painted[y]
+        self._scene = self._scene.moved(snapshot)
+        if self._stands_on_gpu():
+            self._subtitle()
+        self._repaint()
+
+    def _repaint(self) -> None:
+        """Write the cells that changed; by the compositor where something may lie upon them."""
+        plan, scene = self._plan, self._scene
+        if plan is None or scene is None:
+            return
+        if self._picture is None:
+            self._picture = Picture(plan, scene)
+            return  # whoever has set the plan has asked for all of it
+        top, (width, height) = self.scroll_offset.y, self.size
+        runs = [
+            (y - top, x, min(size, width - x))
+            for y, x, size in self._picture.take(scene)
+            if top <= y < top + height and x < width
+        ]
+        if not runs:
+            return
+        if not lies_open(self):
+            for y, x, size in runs:
+                self.refresh(Region(x, y, size, 1))
+            return
+        corner, picture, base = self.content_region.offset, self._picture, self.rich_style
+        write_cells(
+            self,
+            (
+                (corner.x + x, corner.y + y, picture.cells(y + top)[x : x + size])
+                for y, x, size in runs
+            ),
+            lambda ink, glow, colours: self._palette.codes(ink, glow, base, colours),
+        )
 
     def _breadcrumbs(self) -> None:
         """Where we are, in the title; set only when it changed."""
@@ -160,6 +188,11 @@ class MachineMap(ScrollView, can_focus=True):
         if line != self._crumbs:
             self._crumbs = line
             self.border_title = self._palette.content(line)
+
+    def _stands_on_gpu(self) -> bool:
+        """Whether figures that move stand in the subtitle."""
+        slot = self.target or (self.cursor if self.has_focus else None)
+        return slot is not None and slot.startswith("gpu:")
 
     def _subtitle(self) -> None:
         """What the cursor stands on, else the legend; set only when it changed, as it repaints."""
@@ -203,7 +236,7 @@ class MachineMap(ScrollView, can_focus=True):
         if plan is self._plan:
             return
         self._plan = plan
-        self._painted.clear()
+        self._picture = None
         self.virtual_size = Size(width, plan.height)
         if plan.area(self.cursor) is None:
             self.cursor = first_slot(plan)
@@ -213,10 +246,9 @@ class MachineMap(ScrollView, can_focus=True):
         width = self.size.width
         if self._plan is None or self._scene is None:
             return Strip.blank(width, self.rich_style)
-        row = y + self.scroll_offset.y
-        line = self._painted.get(row)
-        if line is None:
-            line = self._painted[row] = map_row(self._plan, self._scene, row)
+        if self._picture is None:
+            self._picture = Picture(self._plan, self._scene)
+        line = self._picture.line(y + self.scroll_offset.y)
         return self._palette.strip(line, width, self.rich_style)
 
     # The pointer and the cursor

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 
+from rich.color import ColorSystem
 from rich.segment import Segment
 from rich.style import Style
 from textual.content import Content
 from textual.strip import Strip
 from textual.style import Style as TextualStyle
 
+from tui.pen import Codes, codes_of
 from tui.present.ink import Span
 from tui.widgets.schemes import DARK, Scheme
 
@@ -101,6 +103,10 @@ class Palette:
             Segment(span.text, self._upon(span.ink, span.glow or glow, base)) for span in line
         ]
         return Strip(segments).adjust_cell_length(width, base)
+
+    def codes(self, ink: str, glow: str, base: Style, colours: ColorSystem) -> Codes:
+        """What a terminal is told for an ink on the widget's own background."""
+        return codes_of(self._upon(ink, glow, base), colours)
 
     def _upon(self, ink: str, glow: str, base: Style) -> Style:
         key = (ink, glow, base)
