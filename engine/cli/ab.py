@@ -10,6 +10,7 @@ import argparse
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from engine.bench import ab_saved
@@ -131,8 +132,9 @@ async def _compared(
         made = await cases(asked, client)
         if made.reason:
             watcher.said(made.reason)
+        revive = partial(connect, environment=environment)
         paths = Paths.of(environment)
-        return await Comparisons(asked, made, question, watcher, client, paths).run()
+        return await Comparisons(asked, made, question, watcher, client, paths, revive).run()
     except ControlError as error:
         if not asked.progress:
             raise

@@ -46,9 +46,11 @@ class Rescue:
                 self._write(file, text)
             except OSError as error:
                 raise _unwritten(self.path, error) from None
-            yield
-            if not self.holds:
-                self.path.unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                if not self.holds:
+                    self.path.unlink(missing_ok=True)
         finally:
             os.close(file)
 

@@ -5,7 +5,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ from engine.core.comparing.telling import (
 )
 from engine.core.comparing.values import METRICS, Arm, Outcome
 from engine.core.comparing.void import sift
-from engine.core.errors import ControlError
+from engine.core.errors import ControlError, ServiceUnreachable
 from engine.core.layout import parse_layout
 from engine.core.status import GpuStatus
 from engine.core.topology import Machine
@@ -58,6 +58,8 @@ class Comparisons:
     watcher: Watcher
     client: ServiceClient
     paths: Paths
+    revive: Callable[[], Awaitable[object]]
+    """Start the service again, should it have died meanwhile."""
     _arms: list[ServiceArms] = field(default_factory=list)
     _answers: list[dict[str, object]] = field(default_factory=list)
     _won: dict[tuple[str, str], tuple[str | None, str]] = field(default_factory=dict)
@@ -332,9 +334,11 @@ class _Settling:
         first = self.owner._arms[0]
         self._tell(None, tuple(one.wish.name for one in first.plan.before.wishes))
         try:
-            for arms in self.owner._arms:
-                await arms.clear()
-            await first.restore()
+            try:
+                await self._restore(first)
+            except ServiceUnreachable:
+                await self.owner.revive()
+                await self._restore(first)
         except ControlError as error:
             if not self.rescue.holds:
                 raise
@@ -343,6 +347,11 @@ class _Settling:
                 why=f"{error.what}: {error.why}",
                 do=f"`slotdeck up {self.rescue.path}` starts it; first look at `slotdeck status`",
             ) from None
+
+    async def _restore(self, first: ServiceArms) -> None:
+        for arms in self.owner._arms:
+            await arms.clear()
+        await first.restore()
 
     def _tell(self, kept: str | None, names: tuple[str, ...]) -> None:
         file = str(self.rescue.path) if self.rescue.holds else ""

@@ -200,6 +200,7 @@ def test_max_time_ends_it_and_an_arm_that_fails_is_told(home: Home) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert "b did not start" in done.stderr
     assert running(home) == {}
+    assert not (home.paths.state / "before-ab.toml").exists()
 
     other = file(home, "other", {"name": "b", "slot": "core:0", "flags": QUICK})
     done = slotdeck(home, "ab", good, other, "--aa-pairs", "0", *SHORT, "--max-time", "0.5")
