@@ -14,6 +14,7 @@ from engine.core.errors import ControlError
 from engine.core.lifecycle import Policy
 from engine.host.paths import Paths
 from engine.host.root import HostRoot
+from engine.service.connection import SLOW_CLIENT_S
 from engine.service.server import IDLE_EXIT_S, Service
 
 ALREADY = 75
@@ -27,6 +28,7 @@ _TRIM_BYTES = 128 << 10
 def main(
     *,
     idle_exit_s: float = IDLE_EXIT_S,
+    slow_client_s: float = SLOW_CLIENT_S,
     patience: Policy | None = None,
     root: HostRoot | None = None,
 ) -> int:
@@ -64,7 +66,14 @@ def main(
             1,
         )
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    service = Service(paths, environment, idle_exit_s=idle_exit_s, patience=patience, root=root)
+    service = Service(
+        paths,
+        environment,
+        idle_exit_s=idle_exit_s,
+        slow_client_s=slow_client_s,
+        patience=patience,
+        root=root,
+    )
     return asyncio.run(service.run())
 
 

@@ -35,7 +35,27 @@ class ClientGone(Exception):
 
 Gone = asyncio.Future[None]
 """Done when the client has left."""
-Answer = Callable[[Request, asyncio.StreamWriter, Gone, str], Awaitable[None]]
+
+
+class Outbox:
+    """Lines to one client; one that does not take them in time is given up (TimeoutError)."""
+
+    def __init__(self, writer: asyncio.StreamWriter, slow_client_s: float) -> None:
+        self._writer = writer
+        self.slow_client_s = slow_client_s
+
+    async def send(self, value: object) -> None:
+        """One line."""
+        self._writer.write(pack(value))
+        await asyncio.wait_for(self._writer.drain(), self.slow_client_s)
+
+    async def fail(self, error: ControlError) -> None:
+        """The error's words, if anybody still listens."""
+        with contextlib.suppress(OSError, TimeoutError):
+            await self.send(Failure(type(error).__name__, error.what, error.why, error.do))
+
+
+Answer = Callable[[Request, Outbox, Gone, str], Awaitable[None]]
 """With the name of whoever asks."""
 
 
@@ -45,34 +65,34 @@ class NotAllowed(ControlError):
 
 async def converse(
     reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
+    out: Outbox,
     answer: Answer,
     on_bug: Callable[[Exception], None],
 ) -> None:
     """Answer calls until the client leaves, stalls, or cannot be understood any more."""
     inbox = Inbox(reader)
-    talk = _Talk(writer, answer, inbox.gone)
+    talk = _Talk(out, answer, inbox.gone)
     try:
-        writer.write(pack(_hello()))
+        await out.send(_hello())
         while True:
-            line = await inbox.line_within(IDLE_CLIENT_S if talk.has_asked else SLOW_CLIENT_S)
+            line = await inbox.line_within(IDLE_CLIENT_S if talk.has_asked else out.slow_client_s)
             if not line:
                 return
             try:
                 await talk.take(line)
             except ControlError as error:
-                await send_failure(writer, error)
+                await out.fail(error)
                 if isinstance(error, _AnotherProtocol):
                     return
             except msgspec.DecodeError as error:
-                await send_failure(writer, talk.not_understood(str(error)))
+                await out.fail(talk.not_understood(str(error)))
     except asyncio.LimitOverrunError as error:
-        await send_failure(writer, talk.not_understood(str(error)))
+        await out.fail(talk.not_understood(str(error)))
     except (OSError, TimeoutError, ClientGone):
         pass  # a client that left or stalled harms only itself
     except Exception as error:  # noqa: BLE001 - one call's bug must not become silence
         on_bug(error)
-        await send_failure(writer, _bug(error))
+        await out.fail(_bug(error))
     finally:
         await inbox.close()
 
@@ -80,8 +100,8 @@ async def converse(
 class _Talk:
     """What is known of the client so far."""
 
-    def __init__(self, writer: asyncio.StreamWriter, answer: Answer, gone: Gone) -> None:
-        self._writer = writer
+    def __init__(self, out: Outbox, answer: Answer, gone: Gone) -> None:
+        self._out = out
         self._answer = answer
         self._gone = gone
         self._peer: Hello | None = None
@@ -103,7 +123,7 @@ class _Talk:
         self.has_asked = True
         if self._peer.readonly:
             _refuse_changes(request)
-        await self._answer(request, self._writer, self._gone, self._peer.name[:LONGEST_NAME])
+        await self._answer(request, self._out, self._gone, self._peer.name[:LONGEST_NAME])
 
     def _greet(self, hello: Hello) -> None:
         if hello.protocol != PROTOCOL:
@@ -205,18 +225,6 @@ def _in_words(request: Request) -> str:
             return "the service would end"
         case other:
             return f"{other!r} is not known to change nothing"
-
-
-async def send(writer: asyncio.StreamWriter, value: object) -> None:
-    """One line; a client that does not take it in time is given up (TimeoutError)."""
-    writer.write(pack(value))
-    await asyncio.wait_for(writer.drain(), SLOW_CLIENT_S)
-
-
-async def send_failure(writer: asyncio.StreamWriter, error: ControlError) -> None:
-    """The error's words, if anybody still listens."""
-    with contextlib.suppress(OSError, TimeoutError):
-        await send(writer, Failure(type(error).__name__, error.what, error.why, error.do))
 
 
 def refuse_strangers(writer: asyncio.StreamWriter) -> None:

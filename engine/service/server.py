@@ -27,12 +27,12 @@ from engine.service.answers import answer
 from engine.service.catalogue import catalogue
 from engine.service.commands import command_line
 from engine.service.connection import (
+    SLOW_CLIENT_S,
     ClientGone,
     Gone,
+    Outbox,
     converse,
     refuse_strangers,
-    send,
-    send_failure,
 )
 from engine.service.door import Door
 from engine.service.loads import Loads
@@ -69,11 +69,12 @@ class Service:
         environment: Mapping[str, str],
         *,
         idle_exit_s: float = IDLE_EXIT_S,
+        slow_client_s: float = SLOW_CLIENT_S,
         patience: Policy | None = None,
         root: HostRoot | None = None,
     ) -> None:
         self._door = Door(paths, self._serve)
-        self._idle_exit_s = idle_exit_s
+        self._idle_exit_s, self._slow_client_s = idle_exit_s, slow_client_s
         around = Surroundings(environment, paths.models)
         self._supervisor = Supervisor(paths, around, root=root, patience=patience)
         self._loads = Loads(environment, paths.state / "load.log")
@@ -210,6 +211,7 @@ class Service:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
+        out = Outbox(writer, self._slow_client_s)
         try:
             refuse_strangers(writer)
             if self._connections > CONNECTIONS:
@@ -218,9 +220,9 @@ class Service:
                     why=f"{CONNECTIONS} clients are connected",
                     do="Close some of them",
                 )
-                await send_failure(writer, busy)
+                await out.fail(busy)
                 return
-            await converse(reader, writer, self._answer, self._tell_bug)
+            await converse(reader, out, self._answer, self._tell_bug)
         except ClientGone:
             pass
         finally:
@@ -232,49 +234,46 @@ class Service:
     def _tell_bug(self, error: Exception) -> None:
         self._supervisor.tell(f"slotdeck has a bug: {error!r}", "error")
 
-    async def _answer(
-        self, request: Request, writer: asyncio.StreamWriter, gone: Gone, who: str
-    ) -> None:
+    async def _answer(self, request: Request, out: Outbox, gone: Gone, who: str) -> None:
         match request.call:
             case "machine":
-                await send(writer, await self._read_machine())
+                await out.send(await self._read_machine())
             case "snapshots":
-                await self._stream_snapshots(writer, gone)
+                await self._stream_snapshots(out, gone)
                 raise ClientGone  # its end is the end of the stream
             case "snapshot":
                 await self._publish()  # as it is now: whoever has just applied looks at once
-                await send(writer, self._snapshot)
+                await out.send(self._snapshot)
             case "past":
-                await send(writer, self._past.told(time.monotonic()))
+                await out.send(self._past.told(time.monotonic()))
             case "offer":
                 change, machine = _change(request), await self._read_machine()
-                await send(writer, self._offers.offer(change, machine))
+                await out.send(self._offers.offer(change, machine))
             case "apply":
                 machine = await self._read_machine()
                 await self._offers.apply(str(request.arguments.get("id")), machine, who)
-                await send(writer, Done())
+                await out.send(Done())
             case "verify":
                 look = msgspec.convert(request.arguments, _VerifyArguments)
                 if look.repair:
                     self._supervisor.tell(f"{who}: repair {', '.join(look.names) or 'all'}")
                 verified = verify_named(self._supervisor, look.names, repair=look.repair)
-                await send(writer, await verified)
+                await out.send(await verified)
             case "command":
                 one = known(self._supervisor.managed, str(request.arguments.get("name")))
                 around, machine = self._supervisor.around, self._machine
-                await send(writer, await asyncio.to_thread(command_line, one, machine, around))
+                await out.send(await asyncio.to_thread(command_line, one, machine, around))
             case "layout":
-                await send(writer, self._offers.layout())
+                await out.send(self._offers.layout())
             case "catalogue":
                 wishes = [one.wish for one in self._supervisor.managed.values()]
                 around = self._supervisor.around
-                await send(writer, await asyncio.to_thread(catalogue, around, wishes))
+                await out.send(await asyncio.to_thread(catalogue, around, wishes))
             case "log":
                 name = str(request.arguments.get("name"))
                 folder = known(self._supervisor.managed, name).folder
                 arguments = msgspec.convert(request.arguments, _LogArguments)
-                await send(
-                    writer,
+                await out.send(
                     await asyncio.to_thread(
                         read_log,
                         folder,
@@ -286,9 +285,9 @@ class Service:
                 ask = msgspec.convert(request.arguments, _AskArguments)
                 asked = known(self._supervisor.managed, ask.name)
                 pieces = answer(asked, ask.prompt, ask.max_tokens)
-                await _relay(writer, pieces, gone)
+                await _relay(out, pieces, gone)
             case "stop_service":
-                await send(writer, Done())
+                await out.send(Done())
                 self._stop.set()
             case other:
                 raise ControlError(
@@ -297,7 +296,7 @@ class Service:
                     do="Use the same version on both sides, or restart the service",
                 )
 
-    async def _stream_snapshots(self, writer: asyncio.StreamWriter, gone: Gone) -> None:
+    async def _stream_snapshots(self, out: Outbox, gone: Gone) -> None:
         self._watchers += 1
         self._supervisor.changed.set()
         await self._publish()
@@ -307,7 +306,7 @@ class Service:
                 if self._snapshot is not None and self._snapshot is not sent:
                     # Whatever came while a slow client drained is skipped, never queued.
                     sent = self._snapshot
-                    await send(writer, sent)
+                    await out.send(sent)
                     continue
                 async with self._arrived:
                     with contextlib.suppress(TimeoutError):
@@ -333,7 +332,7 @@ class _AskArguments(msgspec.Struct):
 
 
 async def _relay(
-    writer: asyncio.StreamWriter,
+    out: Outbox,
     pieces: AsyncIterator[AnswerPiece | AnswerEnd],
     gone: Gone,
 ) -> None:
@@ -341,7 +340,7 @@ async def _relay(
 
     async def pump() -> None:
         async for piece in pieces:
-            await send(writer, piece)
+            await out.send(piece)
 
     pumping = asyncio.get_running_loop().create_task(pump())
     try:

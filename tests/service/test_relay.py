@@ -83,7 +83,7 @@ async def test_it_ends_when_nobody_reads_any_more(home: Home) -> None:
 
 async def test_what_is_not_taken_waits_at_the_service(home: Home) -> None:
     """A deaf reader: the relay holds a piece only, and the service gives the client up."""
-    client = await home.connect()
+    client = await home.served("slow_client_s=1.5")
     await home.up(client, {"name": "a"})
     log = next(home.paths.instance("a").glob("log-*"))
     log.write_bytes(b"0123456789abcde\n" * (1 << 16))
