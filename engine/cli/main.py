@@ -32,6 +32,7 @@ VERBS = {
     "bench": "measure instances or URLs under a steady load",
     "ab": "compare two layouts in pairs of blocks: better, worse or no difference",
     "tune": "search instances, cores and batches for the best figure on this machine",
+    "doctor": "check what makes engines slow or wrong on this machine, and what to do about it",
     "engines": "list, install, check and remove engines, each with an environment of its own",
     "serve": "show the panel in a browser, on loopback, behind a token",
     "models": "list and prepare the bundled models",
@@ -152,6 +153,7 @@ def _only_there(reach: "Reach", verb: str, words: list[str]) -> UsageError:
         "ab": "engines listen on the loopback of their own machine",
         "plan": "models and engines of the server are not here; the panel "
         f"(`slotdeck --host {reach.host} LAYOUT`) shows the plan before anything starts",
+        "doctor": "it reads the files of the machine that it runs on; the panel's D asks there",
         "gather": "it reads the files of the machine that it runs on",
         "relay": "it is what --host runs there",
         "service": "it looks after the service of the machine that it runs on",

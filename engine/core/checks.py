@@ -28,7 +28,7 @@ class Check(Struct, frozen=True):
     why: str | None = None
     do: str | None = None
     undo: str | None = None
-    needs: str | tuple[str, ...] | None = None
+    needs: str | tuple[str, ...] | None = ()
     """What doing it takes, such as root or a restart of the machine."""
 
 

@@ -49,6 +49,16 @@ class GpuSensors:
         self._clocks, self._throttles = self._find_clocks()
         self._memory = self._find_memory()
 
+    @property
+    def clock_files(self) -> tuple[str, ...]:
+        """Of the clock now, one for each part that computes."""
+        return tuple(self._clocks)
+
+    @property
+    def throttle_files(self) -> tuple[str, ...]:
+        """Each says whether its part's clock is held down."""
+        return tuple(status for status, _ in self._throttles)
+
     def read(self) -> GpuReading:
         """Now."""
         if self._root.text(f"{self._folder}/power/runtime_status") == "suspended":

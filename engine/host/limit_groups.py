@@ -138,6 +138,22 @@ def limits_in_force(root: HostRoot, pid: int) -> Limits:
     return Limits(memory, cores)
 
 
+def limits_above(root: HostRoot) -> tuple[tuple[str, Limits], ...]:
+    """What binds us ourselves: our groups, and those above them, that have a limit."""
+    found: dict[str, Limits] = {}
+    for mount, path in _groups_of(root, "self"):
+        while True:
+            folder = f"{mount.place}{path}".rstrip("/")
+            limits = Limits(memory_limit(root, folder), _cores(root, folder))
+            if limits:
+                found.setdefault(folder, limits)
+            above = dirname(path)
+            if above == path:
+                break
+            path = above
+    return tuple(found.items())
+
+
 def memory_limit(root: HostRoot, folder: str) -> int | None:
     """Of one group in bytes; None where it has none."""
     for file in ("memory.max", "memory.limit_in_bytes"):

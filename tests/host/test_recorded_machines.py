@@ -8,9 +8,11 @@ import pytest
 
 from engine.core.cpuset import CpuSet
 from engine.core.topology import Machine
+from engine.doctor.host import Host
 from engine.host.archive import open_root
 from engine.host.machine import read_machine
 from engine.host.root import HostRoot
+from tests.doctor.sound import sound
 from tests.recorded import NAMES, unpacked
 from tests.shared import needs
 
@@ -50,6 +52,13 @@ def test_pus_and_what_may_be_used_of_them(name: str, folder: Path) -> None:
     assert str(machine.pus.usable) == truth["allowed_pus"]
     assert str(machine.usable_nodes) == truth["allowed_nodes"]
     assert not machine.pus.offline & machine.pus.online
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_doctor_reads_them_all(name: str, folder: Path) -> None:
+    root = unpacked(name, folder)
+    states = sound(Host(root, read_machine(root)))
+    assert states["memory-policy"] == "unknown"  # nobody can ask a recorded kernel
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -1,0 +1,47 @@
+"""Whether processors were slowed down by their own heat since the boot.
+
+Documentation/admin-guide/thermal and arch/x86's `thermal_throttle` folder (drivers/thermal/intel/
+therm_throt.c): events and milliseconds of the whole package, in each of its PUs' folders.
+"""
+
+from engine.core.checks import Check
+from engine.doctor.host import CPU, Host, unknown
+
+ID = "cpu-throttle"
+
+
+def check(host: Host) -> Check:
+    """`package_throttle_count` of one PU in each package."""
+    names: list[str] = []
+    hot: list[str] = []
+    for package in host.machine.packages:
+        core = next(one for one in host.machine.cores if one.package == package.os_index)
+        folder = f"{CPU}/cpu{min(core.pus)}/thermal_throttle"
+        count = host.number(f"{folder}/package_throttle_count")
+        if count is None:
+            continue
+        names.append(f"{folder}/package_throttle_count")
+        if count > 0:
+            took = host.number(f"{folder}/package_throttle_total_time_ms")
+            for_s = "" if took is None else f", for {took / 1000:.1f} s in all"
+            hot.append(f"package {package.os_index} slowed down {count} times{for_s}")
+            names.append(f"{folder}/package_throttle_total_time_ms")
+    if not names:
+        return unknown(
+            ID,
+            "whether heat slowed the processors down is not told",
+            "the kernel shows no thermal_throttle here: a guest, or not an Intel processor",
+            host.seen(f"{CPU}/cpu0/thermal_throttle/package_throttle_count"),
+        )
+    if not hot:
+        found = "no processor was slowed down by heat since the boot"
+        return Check(ID, "ok", found, host.seen(*names))
+    return Check(
+        ID,
+        "advice",
+        "; ".join(hot) + " since the boot",
+        host.seen(*names),
+        "a package that is too hot runs all of its cores slower, and the later of two compared "
+        "runs looks worse than it is",
+        "look whether the count grows under load; then see to fans, dust, and the room's air",
+    )

@@ -1,0 +1,51 @@
+"""What only the running kernel answers, asked by calls that change nothing but ourselves."""
+
+import ctypes
+import errno
+import os
+import platform
+import pwd
+
+from engine.core.limits import Limits
+from engine.doctor.host import Answers
+from engine.host.limit_groups import groups_for
+from engine.host.numa import memory_policy
+from engine.host.root import HostRoot
+
+_ARCH_PRCTL = 158
+_REQUEST, _TILE_DATA = 0x1023, 18
+"""ARCH_REQ_XCOMP_PERM and XFEATURE_XTILEDATA (Documentation/arch/x86/xstate.rst)."""
+
+
+def ask(root: HostRoot) -> Answers:
+    """As an engine that is started by us would be answered."""
+    _, refused = groups_for(root, "doctor", Limits(memory_bytes=1 << 30, cpu_cores=1.0))
+    return Answers(
+        memory_policy=_policy(),
+        amx=_amx(),
+        user=_user(),
+        limits_refused=tuple((one.why.partition(": ")[2], one.do) for one in refused),
+    )
+
+
+def _policy() -> int:
+    try:
+        memory_policy()
+    except OSError as error:
+        return error.errno or errno.ENOSYS
+    return 0
+
+
+def _amx() -> int:
+    if platform.machine() != "x86_64":
+        return errno.ENOSYS
+    libc = ctypes.CDLL(None, use_errno=True)
+    call = (ctypes.c_long(_ARCH_PRCTL), ctypes.c_int(_REQUEST), ctypes.c_ulong(_TILE_DATA))
+    return ctypes.get_errno() if int(libc.syscall(*call)) < 0 else 0
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user without an entry
+        return str(os.getuid())
