@@ -198,6 +198,28 @@ def test_a_killed_nursery_takes_no_engine_with_it_and_is_made_anew(
     assert alive(first.shim_pid)
 
 
+def test_shims_that_were_expected_serve_or_go(launcher: Launcher, engines: Engines) -> None:
+    launcher.expect(3)
+    first = launcher.launch(engines.order())
+    nursery = parent_of(first)
+
+    def idle() -> set[int]:
+        found = {one.pid for one in read_all(HostRoot()).values() if one.parent == nursery}
+        return {pid for pid in found if alive(pid)} - {first.shim_pid}
+
+    waiting: set[int] = eventually(lambda: found if len(found := idle()) == 2 else None)
+    second = launcher.launch(engines.order())
+    assert second.shim_pid in waiting
+    launcher.dismiss()
+    eventually(lambda: idle() == {second.shim_pid})
+    launcher.expect(1)
+    third = eventually(lambda: idle() - {second.shim_pid}).pop()
+    launcher.close()
+    eventually(lambda: not alive(third))
+    assert alive(first.shim_pid)
+    assert alive(second.shim_pid)
+
+
 def test_a_nursery_that_hangs_is_ended_too(engines: Engines) -> None:
     launcher = Launcher()
     launched = launcher.launch(engines.order())
