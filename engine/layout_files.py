@@ -118,6 +118,20 @@ def saving(
     )
 
 
+def rooted(wish: Instance, base: str) -> Instance:
+    """The wish with its relative paths made absolute, so that it reads alike from any folder."""
+    folder = Path(base)
+    if not base:
+        return wish
+    if _is_relative_model(wish.model, folder):
+        wish = msgspec.structs.replace(wish, model=os.path.normpath(folder / wish.model))
+    program = wish.command[0] if wish.command else ""
+    if "/" in program and program[0] not in "/~":
+        words = (os.path.normpath(folder / program), *wish.command[1:])
+        wish = msgspec.structs.replace(wish, command=words)
+    return wish
+
+
 def write(made: Saving) -> None:
     """Write it, whole or not at all. Raises NotSaved, also where the file has changed since."""
     now = read_layout(str(made.path)).text if made.path.exists() else None

@@ -26,6 +26,7 @@ from engine.host.cpuset_group import why_not_rebound
 from engine.host.numa import process_policy
 from engine.host.pages import residency
 from engine.host.process import owner, read_stat
+from engine.layout_files import rooted
 from engine.service.managed import Managed
 from engine.service.neighbours import free_memory
 from engine.service.orders import Planned
@@ -44,12 +45,12 @@ def is_same(now: Managed, planned: Planned) -> bool:
     wish, was, wanted = now.wish, now.placement, planned.placement
     if now.going is not None:
         wish, was = now.going.wish, now.going.placement
-    return (
-        wish == planned.wish
-        and now.base == planned.base
-        and (was.pus, was.memory, was.gpus, was.port)
-        == (wanted.pus, wanted.memory, wanted.gpus, wanted.port)
-    )
+    return rooted(wish, now.base) == rooted(planned.wish, planned.base) and (
+        was.pus,
+        was.memory,
+        was.gpus,
+        was.port,
+    ) == (wanted.pus, wanted.memory, wanted.gpus, wanted.port)
 
 
 def ways_of(
@@ -79,7 +80,7 @@ def why_restart(
     at, to = managed.at.placement, planned.placement
     if managed.launched is None or managed.life.state is not State.READY:
         return f"it is {managed.life.state}"
-    if _beside_slot(managed, planned) or managed.base != planned.base:
+    if _beside_slot(managed, planned):
         return "more than its slot changes"
     if at.gpus or to.gpus:
         return "what a GPU holds cannot be carried over"
@@ -96,14 +97,15 @@ def why_restart(
 
 
 def _beside_slot(managed: Managed, planned: Planned) -> bool:
+    now = rooted(managed.at.wish, managed.base)
     wish = msgspec.structs.replace(
-        planned.wish,
-        slot=managed.at.wish.slot,
-        count=managed.at.wish.count,
-        cores=managed.at.wish.cores,
-        gpus=managed.at.wish.gpus,
+        rooted(planned.wish, planned.base),
+        slot=now.slot,
+        count=now.count,
+        cores=now.cores,
+        gpus=now.gpus,
     )
-    return wish != managed.at.wish
+    return wish != now
 
 
 def _why_not_carried(

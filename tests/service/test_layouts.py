@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from engine.control import MoveInstance, StartInstances, StopInstances
+from engine.control import ApplyLayout, MoveInstance, StartInstances, StopInstances
 from engine.core.errors import ControlError
 from engine.core.status import Snapshot, State
+from engine.layout_files import saving
 from tests.processes import FAKE_ENGINE, Home, free_ports
 
 
@@ -58,13 +59,21 @@ async def test_one_wrong_instance_refuses_the_whole_layout(
     assert not home.engines()
 
 
-async def test_a_program_beside_the_layout_file_is_found(home: Home) -> None:
+async def test_a_program_beside_the_layout_file_is_found_and_the_layout_may_go_elsewhere(
+    home: Home,
+) -> None:
     client = await home.connect()
     script = home.folder / "server"
     script.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
     script.chmod(0o755)
     command = ["./server", str(FAKE_ENGINE), "--port", "{port}"]
     await home.up(client, {"name": "a", "command": command})
+    elsewhere = home.folder / "elsewhere"
+    elsewhere.mkdir()
+    saved = saving(str(elsewhere / "a.toml"), await client.layout(), await client.machine())
+    assert '"../server"' in saved.after
+    offer = await client.offer(ApplyLayout("a.toml", saved.after, str(elsewhere)))
+    assert offer.keeps == ("a",)
 
 
 async def test_the_same_layout_again_keeps_everything(home: Home) -> None:

@@ -1,6 +1,7 @@
 """Repair: what differs from what was asked, and nothing brought back before Enter."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -63,7 +64,8 @@ class RepairScreen(Dialog[None]):
             case None:
                 pass  # what is being done stands below
             case found:
-                lines += repair_lines(self.instance, found, width, self.glyphs)
+                now = replace(self.instance, verified=found.verified)
+                lines += repair_lines(now, found, width, self.glyphs)
         if self._doing:
             lines += [(), (Span(spelled(self._doing, self.glyphs), "warning"),)]
         return lines
@@ -79,7 +81,9 @@ class RepairScreen(Dialog[None]):
             return (("esc", "close; what has begun goes on"),)
         if self.can_repair:
             return (("enter", "repair"), ("esc", "close"))
-        return (("esc", "close"), ("", "there is nothing that a repair could bring back"))
+        if isinstance(self.found, Verified) and not self.found.verified:
+            return (("esc", "close"), ("", "there is nothing that a repair could bring back"))
+        return (("esc", "close"),)
 
     def action_repair(self) -> None:
         if not self.can_repair:
