@@ -282,9 +282,11 @@ def test_too_little_time_for_a_verdict_is_said_after_the_first_pair() -> None:
     assert "At this pace" not in " ".join(drawn(PLANNED, replace(slow, elapsed_s=80.0)))
 
 
-def test_an_error_after_which_all_is_back_asks_for_nothing() -> None:
+def test_only_who_died_without_a_word_is_told_on_by_us() -> None:
+    died = Failed("The comparison ended with signal 9", "it said nothing", "")
+    assert any(FILE in line for line in drawn(PLANNED, paired(1), died))
+    assert "Nothing was stopped" in drawn(died)
     error = Failed("x did not start", "no room", "Read its log")
-    assert any(FILE in line for line in drawn(PLANNED, paired(1), error))
-    back = drawn(PLANNED, paired(1), *BACK, error)
-    assert not any(FILE in line for line in back)
-    assert "Read its log" in back
+    lines = drawn(PLANNED, paired(1), *BACK, error)
+    assert not any(FILE in line for line in lines)
+    assert "Read its log" in lines

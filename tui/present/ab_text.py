@@ -194,7 +194,7 @@ def _result(state: AbState, width: int, now: float) -> list[Line]:
         it = state.failed
         lines += _text(it.what, "error", width)
         lines += _text(it.why, "text", width)
-        lines += _text(_way_back(state) or it.do, "warning", width)
+        lines += _text(it.do or _way_back(state), "warning", width)
         lines.append(())
     if not (state.judged or state.failed):
         lines += _text("Nothing was measured.", "muted", width)
@@ -207,11 +207,9 @@ def _result(state: AbState, width: int, now: float) -> list[Line]:
 
 
 def _way_back(state: AbState) -> str:
-    """How to get back what ran, where nobody has said that it is back."""
-    if state.planned is None or not state.planned.file or state.ended is not None:
-        return ""
-    if state.began_at is None:
-        return ""
+    """How to get back what ran, where the comparison died and could not say."""
+    if state.planned is None or not state.planned.file or state.began_at is None:
+        return "Nothing was stopped"
     return (
         f"What ran before may not be running. `slotdeck up {state.planned.file}` starts it: "
         f"{', '.join(state.planned.stops)}"
