@@ -90,6 +90,11 @@ async def test_findings_the_gravest_first(doctor: Path, size: tuple[int, int]) -
         await until(pilot, lambda: app.screen is app.board)
 
 
+async def test_the_real_doctor_is_understood(tmp_path: Path) -> None:
+    checks = await checkup(Reach(), {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"})
+    assert {"instructions", "numa-nodes"} <= {one.id for one in checks}
+
+
 async def test_leaving_ends_a_check_that_waits(tmp_path: Path) -> None:
     started = tmp_path / "pid"
     slow = program(

@@ -37,7 +37,7 @@ def doctor_lines(checks: Sequence[Check], width: int, glyphs: Glyphs) -> list[Li
         ink = INKS[one.state]
         if one.state != state:
             state = one.state
-            lines += [*([()] if lines else []), (Span(f" {HEADS[state]}", "title"),)]
+            lines += [*([()] if lines and lines[-1] else []), (Span(f" {HEADS[state]}", "title"),)]
         mark = f" {glyphs.marks[MARKS[state]]} {state:<{LABEL - 1}}"
         words = f"{clean(one.id)}: {clean(one.found)}"
         lines += _labelled(mark, ink, words, "name" if state != "ok" else "text", width)
