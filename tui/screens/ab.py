@@ -61,7 +61,9 @@ class AbScreen(Page):
         first = [each for each in told if each.why_not(self.desk.view()) is None]
         rest = [each for each in told if each not in first]
         shared = [BY_ID[name] for name in PAGES["ab"].shared]
-        return (BACK, *first, *shared, *rest)
+        label = "End" if self.state.phase in (Phase.RUNNING, Phase.DECIDING) else BACK.label
+        back = replace(BACK, label=label, does="Close this; what runs is ended only when asked")
+        return (back, *first, *shared, *rest)
 
     def body(self) -> Iterable[Widget]:
         with VerticalScroll(id="scroll", classes="frame") as scroll:
