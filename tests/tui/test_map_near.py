@@ -170,12 +170,13 @@ def test_a_gpu_row_has_its_memory_load_and_holder() -> None:
         ),
     )
     text = rows(SERVER, View(SERVER, moment), 196, 25)
-    assert "c gpu 0 · Arc A770 · ▅▅▅▁▁▁ 8.0/16.0 GiB" in text
+    assert "c gpu 0 · ▅▅▅▁▁▁ 8.0/16.0 GiB · ▃ 34 %" in text
+    assert "c gpu 0 · ▅▅▅▁▁▁ · ▃ 34 %" in rows(SERVER, View(SERVER, moment), 130, 25)
     near = rows(SERVER, View(SERVER, moment), 196, 25, "numa:0")
     assert "8.0/16.0 GiB · ▃ 34 % · held down by pl1 · 41 W · 56 °C" in near
     assert "▒ gpu 1 · Arc A770 · 16.0 GiB · not measured" in text
     view = View(SERVER, moment)
-    assert slot_text(view, "gpu:0").startswith("gpu:0 · Arc A770 · 16.0 GiB")
+    assert slot_text(view, "gpu:0").startswith("gpu:0 · Arc A770 · 8.0/16.0 GiB · 34 %")
     assert slot_text(view, "gpu:0").endswith("held down by pl1")
     assert "taken by py (pid 812, alice)" in slot_text(view, "gpu:1")
     assert slot_text(view, "gpu:1").endswith("not measured: it sleeps")

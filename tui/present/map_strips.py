@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from tui.present.badges import Badge
 from tui.present.glyphs import spelled
 from tui.present.gpu_links import bracket
-from tui.present.ink import Span
+from tui.present.ink import Span, cut, line_width
 from tui.present.map_groups import Block
 from tui.present.map_levels import heat, level
 from tui.present.map_parts import Piece, Plan
 from tui.present.map_rows import MEMORY, NODE, PACKAGE
 from tui.present.map_scene import Scene
-from tui.present.map_titles import gpu_words, measured
+from tui.present.map_titles import GpuWords
 from tui.present.text import fit
-from tui.present.units import gib, memory, percent
+from tui.present.units import memory
 
 TINTS = {"good": "edge:good", "bad": "edge:bad", "maybe": "edge:maybe"}
 VRAM = 6
@@ -48,40 +48,61 @@ def gauge(scene: Scene, share: float, width: int) -> list[Span]:
 
 
 def gpu_row(scene: Scene, block: Block, at: int, width: int) -> list[Span]:
-    """`┌a gpu 0 · Arc B580 · ▅▅▁▁▁▁ 4.1/12.0 GiB · ▃ 34 % · 41 W · 56 °C`."""
+    """`┌a gpu 0 · Arc B580 · ▅▅▁▁▁▁ 4.1/12.0 GiB · ▃ 34 % · 41 W · 56 °C`.
+
+    Where it is narrow the card's name goes first, then the words beside the bar of its memory.
+    """
     glyphs, index = scene.glyphs, block.gpus[at]
     slot = f"gpu:{index}"
     glow = scene.lit_slots.get(slot, "")
     join = bracket(scene.links, block.gpus, at, glyphs.brackets)
     ink = TINTS.get(scene.tints.get(slot, ""), "gpu")
     spans = [Span(join, "label"), gpu_owner(scene, index), Span(" ")]
+    words = GpuWords.of(scene, index)
+    head, name = [Span(words.head, ink)], [Span(words.name, "gpu")] if words.name else []
+    memory, bar = [Span(words.memory, "gpu")], vram_gauge(scene, index)
+    load = _gpu_load(scene, index, words.load)
+    more = [[Span(each, "warning" if each == words.held else "gpu")] for each in words.more]
+    choices = [
+        [head, name, [*bar, Span(" "), *memory] if bar else memory, load],
+        [head, [*bar, Span(" "), *memory] if bar else [], load],
+        [head, bar, load],
+        *([head, name, memory], [head, name], [head]),
+    ]
+    room = width - 4
+    parts = next((one for one in choices if _joined_width(one) <= room), [head])
+    for each in more if parts in choices[:2] else []:
+        if _joined_width([*parts, each]) > room:
+            break
+        parts = [*parts, each]
+    dot = Span(" · ", "faint")
+    for part in filter(None, parts):
+        spans += [*([dot] if len(spans) > 3 else []), *part]
+    shown = [Span(spelled(text, glyphs), ink, glow or own) for text, ink, own in spans]
+    return shown if line_width(shown) <= width else [*cut(tuple(shown), width, glyphs.more)]
+
+
+def vram_gauge(scene: Scene, index: int) -> list[Span]:
+    """How full a GPU's memory is; nothing where that is not known."""
     status = scene.gpus.get(index)
     gpu = next((each for each in scene.machine.gpus if each.index == index), None)
-    room = width - 4
-    used = status.memory_used_bytes if status else None
-    total = gpu.memory_bytes if gpu else None
+    if status is None or status.memory_used_bytes is None or gpu is None or not gpu.memory_bytes:
+        return []
+    return gauge(scene, status.memory_used_bytes / gpu.memory_bytes, VRAM)
+
+
+def _gpu_load(scene: Scene, index: int, words: str) -> list[Span]:
+    """A mark and a number in the colour of the load, as PUs have them."""
+    status = scene.gpus.get(index)
     at_work = level(status.busy) if status else None
-    bar: list[Span] = []
-    if used is not None and total and room >= 34:
-        bar = [*gauge(scene, used / total, VRAM), Span(" ")]
-        room -= VRAM + 1
-    if at_work is not None:
-        room -= 2  # the mark of its load
-    # A dash where only the size is known, once anything is.
-    of = f"{gib(used)}/{memory(total)}" if total and status and measured(status) else ""
-    words = gpu_words(scene, index, room, vram=of)
-    name, *rest = [spelled(word, glyphs) for word in words]
-    dot = spelled(" · ", glyphs)
-    spans.append(Span(fit(name, min(room, len(name)), more=glyphs.more), ink))
-    for place, word in enumerate(rest):
-        spans.append(Span(dot, "faint"))
-        if place == 1 and bar:
-            spans += bar
-        if at_work is not None and status and word == percent(status.busy):
-            spans.append(Span(f"{glyphs.levels[at_work]} {word}", heat(at_work)))
-            continue
-        spans.append(Span(word, "warning" if word.startswith("held down") else "gpu"))
-    return [Span(span.text, span.ink, glow) for span in spans] if glow else spans
+    if at_work is None:
+        return [Span(words, "muted")] if words else []
+    return [Span(f"{scene.glyphs.levels[at_work]} {words}", heat(at_work))]
+
+
+def _joined_width(parts: Sequence[Sequence[Span]]) -> int:
+    there = [line_width(part) for part in parts if part]
+    return sum(there) + len(" · ") * (len(there) - 1)
 
 
 def gpu_owner(scene: Scene, index: int) -> Span:

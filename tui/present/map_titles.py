@@ -1,5 +1,7 @@
 """The words on the map: packages, NUMA nodes with their memory, GPUs, the legend."""
 
+from dataclasses import dataclass
+
 from engine.core.cpuset import CpuSet
 from engine.core.status import GpuStatus
 from engine.core.strangers import Stranger, held_pus, holders, on
@@ -12,7 +14,7 @@ from tui.present.map_levels import heat
 from tui.present.map_scene import HOLDING, Scene, owners_of
 from tui.present.map_zoom import crumb
 from tui.present.text import clean
-from tui.present.units import count, memory, number, percent
+from tui.present.units import count, gib, memory, number, percent
 from tui.view import View
 
 GPU_FIGURES = {
@@ -57,27 +59,39 @@ def node_title(scene: Scene, block: Block, room: int) -> tuple[str, str]:
     return name, next((wish for wish in wishes if len(name) + len(wish) <= room), "")
 
 
-def gpu_words(scene: Scene, index: int, room: int, *, vram: str = "") -> list[str]:
-    """`gpu 0`, `Arc B580`, `12.0 GiB`, `34 %`, `41 W`, `56 °C`, the rightmost dropped first."""
-    gpu = next((each for each in scene.machine.gpus if each.index == index), None)
-    status = scene.gpus.get(index)
-    words = [f"gpu {index}"]
-    if gpu:
-        words.append(clean(gpu.name or gpu.device or gpu.pci))
-        words.append(vram or memory(gpu.memory_bytes))
-    if status and not measured(status):
-        words.append("not measured")
-    elif status:
-        words.append(percent(status.busy))
-        if status.throttle:
-            words.append(f"held down by {clean(' and '.join(status.throttle))}")
-        if status.power_w is not None:
-            words.append(f"{number(status.power_w)} W")
-        if status.temperature_c is not None:
-            words.append(f"{number(status.temperature_c)} °C")
-    while len(words) > 1 and len(" · ".join(words)) > room:
-        words.pop()
-    return words
+@dataclass(frozen=True, slots=True)
+class GpuWords:
+    """What is said of a GPU, part by part; empty where there is nothing to say."""
+
+    head: str
+    name: str = ""
+    memory: str = ""
+    """`4.1/12.0 GiB`; only the size where nothing is measured."""
+    load: str = ""
+    """`34 %`, or that nothing is measured."""
+    held: str = ""
+    """What holds its clock down."""
+    more: tuple[str, ...] = ()
+    """That, its power and its heat."""
+
+    @classmethod
+    def of(cls, scene: Scene, index: int) -> "GpuWords":
+        """Of one GPU of the scene."""
+        gpu = next((each for each in scene.machine.gpus if each.index == index), None)
+        status = scene.gpus.get(index)
+        head, name = f"gpu {index}", clean(gpu.name or gpu.device or gpu.pci) if gpu else ""
+        size = memory(gpu.memory_bytes) if gpu else ""
+        if status is None:
+            return cls(head, name, size)
+        if not measured(status):
+            return cls(head, name, size, "not measured")
+        if gpu and gpu.memory_bytes:
+            size = f"{gib(status.memory_used_bytes)}/{size}"
+        held = f"held down by {clean(' and '.join(status.throttle))}" if status.throttle else ""
+        power, heat_c = status.power_w, status.temperature_c
+        more = [held, f"{number(power)} W" if power is not None else ""]
+        more.append(f"{number(heat_c)} °C" if heat_c is not None else "")
+        return cls(head, name, size, percent(status.busy), held, tuple(filter(None, more)))
 
 
 def measured(status: GpuStatus) -> bool:
@@ -89,6 +103,9 @@ def measured(status: GpuStatus) -> bool:
 def gpu_whys(status: GpuStatus) -> str:
     """What is not known of a GPU and why, what holds it down, and what figures leave out."""
     words = [f"held down by {' and '.join(status.throttle)}"] if status.throttle else []
+    if status.engines:
+        ranked = sorted(status.engines.items(), key=lambda one: -one[1])
+        words.append(", ".join(f"{name} {percent(share)}" for name, share in ranked[:3]))
     if not measured(status) and len(set(status.unknown.values())) == 1:
         words.append(f"not measured: {next(iter(status.unknown.values()))}")
     else:
@@ -110,7 +127,8 @@ def slot_text(view: View, slot: str) -> str:
         indexes = _indexes(slot[4:])
         first = next(iter(indexes), -1)
         gpus = {each.index: each for each in view.snapshot.gpus} if view.snapshot else {}
-        words = [slot, *gpu_words(Scene(machine, gpus=gpus), first, 60)[1:]]
+        told = GpuWords.of(Scene(machine, gpus=gpus), first)
+        words = [slot, *filter(None, (told.name, told.memory, told.load))]
         names = [each.name for each in view.instances if set(each.gpus) & indexes.pus]
         theirs = on(strangers, gpus=indexes.pus)
         words += [_held_by([name for name in names if _holds(view, name)], theirs)]
