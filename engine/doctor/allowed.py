@@ -38,7 +38,7 @@ def check(host: Host) -> Check:
         return Check(
             ID,
             "problem",
-            f"we may use PUs of NUMA nodes {NodeSet(away)}, but not their memory",
+            f"we may use PUs of NUMA node {NodeSet(away)}, but not the memory there",
             evidence,
             "all that those PUs read lies on another node: a fraction of the bandwidth, at twice "
             "the latency",
@@ -50,7 +50,7 @@ def check(host: Host) -> Check:
         if online - usable:
             parts.append(f"{len(usable)} of {len(online)} PUs (not {online - usable})")
         if every - nodes:
-            parts.append(f"memory of NUMA nodes {nodes} (not {every - nodes})")
+            parts.append(f"memory of NUMA node {nodes} (not {every - nodes})")
         return Check(
             ID,
             "advice",

@@ -38,7 +38,7 @@ def together(name: str, findings: Iterable[Finding]) -> Check | None:
     by_words: dict[str, list[int]] = {}
     for one in told:
         by_words.setdefault(one.words, []).append(one.gpu.index)
-    found = "; ".join(f"GPU {CpuSet(cards)} {words}" for words, cards in by_words.items())
+    found = "; ".join(f"GPU {CpuSet(cards)}: {words}" for words, cards in by_words.items())
     grave = [one for one in told if one.state == worst]
     return Check(
         name,

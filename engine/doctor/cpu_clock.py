@@ -12,7 +12,7 @@ from engine.doctor.host import CPU, Host, braced, unknown, write
 from engine.host.lists import numbered
 
 ID = "cpu-clock"
-_OWN = ("intel_pstate", "amd-pstate-epp", "amd_pstate_epp")
+_OWN = ("intel_pstate", "amd-pstate-epp")
 """Drivers that choose the clock themselves."""
 _FOLLOWS = ("schedutil", "ondemand", "conservative", "userspace")
 

@@ -41,7 +41,8 @@ def check(host: Host) -> Check:
         for pair, policies in lower.items()
     }
     words = [
-        f"PUs of policy {CpuSet(policies)} are held to {limit / 1e6:.2f} of {most / 1e6:.2f} GHz"
+        f"cores of cpufreq policy {CpuSet(policies)} are held to {limit / 1e6:.2f} of "
+        f"{most / 1e6:.2f} GHz"
         for (limit, most), policies in lower.items()
     ]
     return Check(

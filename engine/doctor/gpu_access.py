@@ -24,7 +24,7 @@ def _findings(host: Host) -> Iterator[Finding]:
         if gpu.drm_render is None:
             place = Evidence(f"/sys/bus/pci/devices/{gpu.pci}/drm")
             why = "its driver made none; gpu-driver tells more"
-            yield Finding(gpu, "unknown", "has no render node", (place,), why)
+            yield Finding(gpu, "unknown", "no render node", (place,), why)
             continue
         node = f"/dev/dri/{gpu.drm_render}"
         if gpu.may_open:
@@ -45,7 +45,7 @@ def _findings(host: Host) -> Iterator[Finding]:
             yield Finding(
                 gpu,
                 "problem",
-                "is in /sys, but not in /dev/dri",
+                "in /sys, but not in /dev/dri",
                 (Evidence(node, "absent"),),
                 "engines open that file; a container has it only if it is given",
                 "start the container with --device /dev/dri",
@@ -54,5 +54,5 @@ def _findings(host: Host) -> Iterator[Finding]:
             )
         else:
             why = "only the running machine can be asked"
-            words = "may or may not be opened: that is not recorded"
+            words = "whether it may be opened is not recorded"
             yield Finding(gpu, "unknown", words, (Evidence(node),), why)

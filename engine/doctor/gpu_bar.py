@@ -36,11 +36,11 @@ def _findings(gpu: Gpu) -> Iterator[Finding]:
     place = folder(gpu)
     evidence = (
         Evidence(f"/{place}/resource", None if bar is None else f"{bar // _MIB} MiB"),
-        *((Evidence("its memory", f"{memory / _GIB:g} GiB"),) if memory else ()),
+        *((Evidence(f"/{place} memory", f"{memory / _GIB:g} GiB"),) if memory else ()),
     )
     if sizes:
         told = " ".join(str(size // _MIB) for size in sizes)
-        evidence = (*evidence, Evidence("sizes that the BAR can have", f"{told} MiB"))
+        evidence = (*evidence, Evidence(f"/{place} sizes that the BAR can have", f"{told} MiB"))
     if bar is None:
         why = "no readable BAR in resource or config"
         yield Finding(gpu, "unknown", "does not tell its BAR", evidence, why)

@@ -37,7 +37,7 @@ def _finding(host: Host, gpu: Gpu) -> Finding:
     return Finding(
         gpu,
         "advice",
-        f"is held to {limit} of {most} MHz",
+        f"held to {limit} of {most} MHz",
         evidence,
         "prompts are computed more slowly in the same proportion",
         "; ".join(write(most, low) for _, most, low in held) + " (until the next boot)",

@@ -1,7 +1,7 @@
 """Whether each card has a driver that engines can use.
 
-Level Zero works through the kernel's i915 or xe. Kernel 6.12's xe lists B580 and B570 only
-(include/drm/intel/xe_pciids.h); Arc Pro B50, B60 and B70 were seen to work from 6.17 on.
+Level Zero works through the kernel's i915 or xe. Kernel 6.12's xe lists B580, B570 and Pro B50
+(include/drm/intel/xe_pciids.h); Arc Pro B60 and B70 were seen to work with 6.17.
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,10 @@ from engine.doctor.host import Host
 
 ID = "gpu-driver"
 _GOOD = ("i915", "xe")
+_LISTED = dict.fromkeys(("e20b", "e20c", "e20d", "e212"), ": this one is known from 6.12 on")
+_NEWER = dict.fromkeys(("e211", "e222", "e223"), ": 6.12 has not this one, 6.17 was seen to work")
+_KERNELS = _LISTED | _NEWER
+"""By PCI id."""
 
 
 def check(host: Host) -> Check | None:
@@ -25,12 +29,12 @@ def _findings(host: Host) -> Iterator[Finding]:
         evidence = (Evidence(f"/{folder(gpu)}/driver", gpu.driver),)
         name = gpu.name or f"8086:{gpu.device}"
         if gpu.driver in _GOOD:
-            yield Finding(gpu, "ok", f"is driven by {gpu.driver}", evidence)
+            yield Finding(gpu, "ok", f"driven by {gpu.driver}", evidence)
         elif gpu.driver is not None:
             yield Finding(
                 gpu,
                 "problem",
-                f"({name}) is held by {gpu.driver}",
+                f"held by {gpu.driver} ({name})",
                 evidence,
                 "Level Zero sees only cards of i915 and xe; with vfio-pci a card is meant for a "
                 "guest",
@@ -43,13 +47,12 @@ def _findings(host: Host) -> Iterator[Finding]:
             yield Finding(
                 gpu,
                 "problem",
-                f"({name}) has no driver",
+                f"no driver ({name})",
                 (*evidence, *kernel),
                 "Level Zero sees only cards of i915 and xe"
                 + (f"; the kernel is {release}" if release else ""),
                 f"see what `sudo dmesg | grep -e xe -e i915 -e {gpu.pci}` says; a kernel that is "
-                "older than the card does not know it: Arc B580 needs 6.12, Arc Pro B50, B60 and "
-                "B70 need 6.17 or Intel's own packages",
+                f"older than the card does not know it{_KERNELS.get(gpu.device or '', '')}",
                 "",
                 ("root", "reboot"),
             )

@@ -38,7 +38,7 @@ def _findings(host: Host, gpu: Gpu) -> Iterator[Finding]:
         yield Finding(
             gpu,
             "advice",
-            f"is linked by {width} of {most} lanes ({now})",
+            f"linked by {width} of {most} lanes ({now})",
             evidence,
             "models load more slowly, and tensor parallel over several cards is bound by the "
             "narrowest of them",
@@ -51,7 +51,7 @@ def _findings(host: Host, gpu: Gpu) -> Iterator[Finding]:
         yield Finding(
             gpu,
             "advice",
-            f"is linked at {now}, and could be at {best:g} GT/s",
+            f"linked at {now}, could be at {best:g} GT/s",
             evidence,
             "an idle card may slow its link down to save power; under load this would bind "
             "loading and tensor parallel",
@@ -61,4 +61,4 @@ def _findings(host: Host, gpu: Gpu) -> Iterator[Finding]:
             ("firmware",),
         )
     else:
-        yield Finding(gpu, "ok", f"is linked at {now}, the most on its way", evidence)
+        yield Finding(gpu, "ok", f"linked at {now}, the most on its way", evidence)

@@ -25,12 +25,12 @@ def _findings(host: Host) -> Iterator[Finding]:
         evidence = host.seen(f"{folder(gpu)}/numa_node", f"{folder(gpu)}/local_cpulist")
         if gpu.numa_node is not None:
             by = " (by the PUs near it)" if gpu.numa_node_derived else ""
-            yield Finding(gpu, "ok", f"is near NUMA node {gpu.numa_node}{by}", evidence)
+            yield Finding(gpu, "ok", f"near NUMA node {gpu.numa_node}{by}", evidence)
             continue
         yield Finding(
             gpu,
             "advice",
-            "is near a NUMA node that is not told",
+            "its NUMA node is not told",
             evidence,
             "the cores that feed it are then chosen blindly, and may sit on the other package",
             "update the firmware (it lacks the slot's proximity, _PXM), or name the cores: slot = "

@@ -27,13 +27,13 @@ def _finding(host: Host, gpu: Gpu) -> Finding:
         return Finding(gpu, "unknown", "does not tell whether it is throttled", (), why)
     evidence = host.seen(*sensors.throttle_files)
     if not reading.throttle:
-        return Finding(gpu, "ok", "is not throttled", evidence)
+        return Finding(gpu, "ok", "not throttled", evidence)
     reasons = ", ".join(reading.throttle)
     hot = any(word.startswith(_HOT) for word in reading.throttle)
     return Finding(
         gpu,
         "advice",
-        f"is throttled: {reasons}",
+        f"throttled by {reasons}",
         evidence,
         "figures that are taken now are lower than the card's, and two runs cannot be compared",
         "see to its cooling (fans, airflow between cards), then look again"

@@ -51,6 +51,9 @@ def check(host: Host) -> Check:
         evidence,
         why,
         "limit by PUs instead of time (docker: --cpuset-cpus, not --cpus; systemd: AllowedCPUs=, "
-        "not CPUQuota=), and raise --memory or MemoryMax=",
+        "not CPUQuota=)"
+        if slow
+        else "raise the limit (docker: --memory; systemd: MemoryMax=), or give each instance less "
+        "than that in sum (memory_limit in the layout)",
         needs=("root", "a restart of the container or session"),
     )

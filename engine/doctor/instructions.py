@@ -47,8 +47,8 @@ def check(host: Host) -> Check:
             "advice",
             "no AVX-512",
             evidence,
-            "engines on CPUs fall back to slower paths, and slotdeck's own INT8 steps are not "
-            "compiled for it",
+            "engines on CPUs fall back to slower paths: products in BF16 and INT8 take several "
+            "times as many instructions",
             f"{_GUEST}, if the host has it"
             if guest
             else "use another machine for CPU engines, or GPUs",

@@ -23,7 +23,7 @@ def check(host: Host) -> Check:
     return Check(
         ID,
         "advice",
-        f"PUs {ours} are isolated from balancing",
+        f"isolated from balancing: PU {ours}",
         host.seen(name),
         "an engine's threads that are not bound one by one all stay on one of them, and the "
         "others do nothing",

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 
 from engine.core.checks import Check, Evidence
 from engine.doctor.host import Host, unknown
-from engine.host.device_root import DeviceRoot
 
 ID = "memory-modules"
 _FILE = "sys/firmware/dmi/tables/DMI"
-_MOST = 1 << 20
 _NOT_TOLD = (0, 0xFFFF)
 
 
@@ -31,7 +29,7 @@ class Module:
 
 def check(host: Host) -> Check:
     """Every slot that firmware tells."""
-    table = DeviceRoot.of(host.root).octets(_FILE, _MOST)
+    table = host.root.raw(_FILE)
     slots = list(modules(table or b""))
     filled = [slot for slot in slots if slot.size_mib]
     if not filled:
@@ -43,7 +41,7 @@ def check(host: Host) -> Check:
         return unknown(ID, found, why, evidence)
     sizes = Counter(slot.size_mib for slot in filled)
     words = " and ".join(f"{count} of {size / 1024:g} GiB" for size, count in sizes.items())
-    found = f"{len(filled)} of {len(slots)} slots hold modules: {words}"
+    found = f"modules in {len(filled)} of {len(slots)} slots: {words}"
     speeds = sorted({slot.configured for slot in filled if slot.configured})
     if speeds:
         found += f", at {' and '.join(map(str, speeds))} MT/s"

@@ -28,7 +28,7 @@ def check(host: Host) -> Check:
         return Check(
             ID,
             "problem",
-            f"NUMA nodes {empty} have cores but no memory",
+            f"cores without memory: NUMA node {empty}",
             evidence,
             "all that their cores read comes over the interconnect",
             "put memory modules beside that package, or place engines on the other nodes; in a "
@@ -59,7 +59,7 @@ def _words(host: Host, home: list[NumaNode]) -> str:
     count = len(home)
     words = f"{count} NUMA node{'s' if count > 1 else ''} with cores"
     if packages and count > packages:
-        words += f" in {packages} package{'s' if packages > 1 else ''} (sub-NUMA clusters)"
+        words += f" in {packages} package{'s' if packages > 1 else ''}: sub-NUMA clusters"
     only = len(host.machine.numa_nodes) - count
     return words + (f", {only} of memory only" if only else "")
 

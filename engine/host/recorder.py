@@ -65,16 +65,14 @@ class Recorder(DeviceRoot):
     refused: set[str] = field(default_factory=set)
     """What was asked for and is private."""
 
-    def content(self, name: str) -> str | None:
+    def raw(self, name: str) -> bytes | None:
         """As HostRoot; a reduced file's other lines are not told."""
         place = self._place(name)
         if place is None:
             return None
         if self._unread(place):
-            text = DeviceRoot.content(self, place)
-            self._keep(place, None if text is None else text.encode())
-        content = self.kept.get(place, FOLDER).content
-        return None if content is None else content.decode("utf-8", "replace")
+            self._keep(place, DeviceRoot.raw(self, place))
+        return self.kept.get(place, FOLDER).content
 
     def octets(self, name: str, most: int) -> bytes | None:
         """As DeviceRoot; the configuration space's other capabilities are not told."""

@@ -25,6 +25,11 @@ class HostRoot:
 
     def content(self, name: str) -> str | None:
         """All of a file as it stands, or None where it is absent or not for us to read."""
+        data = self.raw(name)
+        return None if data is None else data.decode("utf-8", "replace")
+
+    def raw(self, name: str) -> bytes | None:
+        """The same of a file that is no text; the kernel gives those a page at a time."""
         try:
             # Without blocking: in a recorded tree a pipe may stand where the kernel has a file.
             file = os.open(f"{self.path}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -39,7 +44,7 @@ class HostRoot:
             return None
         finally:
             os.close(file)
-        return data.decode("utf-8", "replace")
+        return data
 
     def text(self, name: str) -> str | None:
         """The file's text, or None where this kernel does not have it or does not let us read."""

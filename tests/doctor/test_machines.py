@@ -56,8 +56,8 @@ class Nonsense(DeviceRoot):
 
     words: str = ""
 
-    def content(self, name: str) -> str | None:
-        return self.words
+    def raw(self, name: str) -> bytes | None:
+        return self.words.encode()
 
     def octets(self, name: str, most: int) -> bytes | None:
         return self.words.encode()[:most]
