@@ -65,7 +65,7 @@ def gpu_row(scene: Scene, block: Block, at: int, width: int) -> list[Span]:
     more = [[Span(each, "warning" if each == words.held else "gpu")] for each in words.more]
     choices = [
         [head, name, [*bar, Span(" "), *memory] if bar else memory, load],
-        [head, [*bar, Span(" "), *memory] if bar else [], load],
+        [head, [*bar, Span(" "), *memory] if bar else memory, load],
         [head, bar, load],
         *([head, name, memory], [head, name], [head]),
     ]
