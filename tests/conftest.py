@@ -1,4 +1,4 @@
-"""Hypothesis for the whole folder: no deadline, because other work shares these cores."""
+"""Hypothesis for all tests: no deadline, because other work shares these cores."""
 
 from hypothesis import HealthCheck, settings
 
