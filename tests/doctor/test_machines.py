@@ -1,5 +1,7 @@
 """All checks over our own records, recorded cards, and files full of nonsense."""
 
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,8 +99,14 @@ def test_nonsense_is_never_more_than_a_finding(machine: Machine, answers: Answer
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__module__.split(".")[2])
 def test_each_names_its_source(check: Callable[[Host], object]) -> None:
-    module = __import__(check.__module__, fromlist=["check"])
+    module = sys.modules[check.__module__]
     assert any(
         word in str(module.__doc__)
         for word in ("Documentation/", "include/", "(2)", "(5)", "SMBIOS", "guide", "drivers/")
     )
+
+
+def test_the_document_has_a_row_for_each_in_order() -> None:
+    text = (Path(__file__).parents[2] / "docs/doctor.md").read_text()
+    rows = re.findall(r"^\| `([a-z-]+)` \|", text, re.MULTILINE)
+    assert rows == [sys.modules[check.__module__].ID for check in CHECKS]
