@@ -56,6 +56,11 @@ def fill(node: int, mib: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(words, stdout=subprocess.PIPE)
 
 
+def groups() -> list[str]:
+    """Of instances that were moved."""
+    return [name for name in HostRoot().names("sys/fs/cgroup") if name.startswith("slotdeck")]
+
+
 class Story:
     def __init__(self, home: Home, client: ServiceClient, told: dict[str, Any]) -> None:
         self.home, self.client, self.told = home, client, told
@@ -137,11 +142,15 @@ class Story:
         how = await self.move("numa:0/core:1")
         self.tell("locked and moved", await self.settled(), how=how)
         await self.die_in_the_middle("numa:3/core:0")
+        self.tell("died, repaired", await self.settled(), check=await self.check(repair=True))
         await self.fill_the_target("numa:3/core:0", node=3)
         await self.down()
-        self.told["groups left"] = [
-            name for name in HostRoot().names("sys/fs/cgroup") if name.startswith("slotdeck")
-        ]
+        self.told["groups left"] = groups()
+        await self.up(slot="numa:1/core:0")
+        await self.die_in_the_middle("numa:2/core:0", chapter="died in its first move")
+        self.told["its group"] = groups()
+        await self.down()
+        self.told["its group left"] = groups()
         await self.up(slot="numa:1/core:0", memory="local")
         how = await self.move("numa:2/core:0")
         self.tell("local moved", await self.settled(), how=how)
@@ -151,7 +160,7 @@ class Story:
         self.tell("preferred", status, consequences=list(offer.consequences))
         await self.down()
 
-    async def die_in_the_middle(self, slot: str) -> None:
+    async def die_in_the_middle(self, slot: str, chapter: str = "died") -> None:
         """The service is killed while it carries pages."""
         status = (await self.client.snapshot()).instances[0]
         await send_off(status, mib=100)
@@ -163,8 +172,7 @@ class Story:
         middle = numa_maps(status.pid)[0]
         self.client = await self.home.served("idle_exit_s=600", within_s=SLOW_S)
         after = await self.settled()
-        self.tell("died", after, middle=middle, check=await self.check())
-        self.tell("died, repaired", await self.settled(), check=await self.check(repair=True))
+        self.tell(chapter, after, middle=middle, check=await self.check())
 
     async def fill_the_target(self, slot: str, *, node: int) -> None:
         """Somebody takes the memory there after the offer was made."""

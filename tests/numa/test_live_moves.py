@@ -100,6 +100,16 @@ def test_a_service_killed_in_the_middle_leaves_what_a_repair_brings_back(told: T
     assert repaired["pid"] == told["bound"]["pid"]
 
 
+def test_the_group_of_a_first_move_goes_with_an_engine_whose_service_died_in_it(
+    told: Told,
+) -> None:
+    died = told["died in its first move"]
+    assert set(died["middle"]) == {"1", "2"}
+    (group,) = told["its group"]
+    assert group.startswith("slotdeck-")
+    assert told["its group left"] == []
+
+
 def test_a_move_that_finds_no_room_goes_back(told: Told) -> None:
     full = told["no room"]
     assert (full["slot"], full["pus"], full["verified"]) == ("numa:0/core:1", "[1]", True)
