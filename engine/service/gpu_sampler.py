@@ -125,10 +125,17 @@ class GpuSampler:
             files = self._files.get(pid)
             if files is None or now - files.at >= every_s:
                 self._look(now, pid)
-            for descriptor, gpu in self._files[pid].gpus.items():
+            known = self._files[pid].gpus
+            seen: set[Key] = set()
+            for descriptor, gpu in list(known.items()):
                 text = self._root.text(f"proc/{pid}/fdinfo/{descriptor}")
-                if text and (client := parse_fdinfo(text)):
-                    clients[gpu, client.id or f"{pid}/{descriptor}"] = client
+                if not text or not (client := parse_fdinfo(text)):
+                    continue
+                key = gpu, client.id or f"{pid}/{descriptor}"
+                if key in seen:
+                    del known[descriptor]  # one file tells all of a client until the next search
+                seen.add(key)
+                clients[key] = client
         return clients
 
     def _shares(

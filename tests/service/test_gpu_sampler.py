@@ -151,7 +151,8 @@ def test_unwatched_it_is_read_once_a_minute_and_strangers_not_at_all(cards: Card
 
 
 def test_what_is_read_each_second_is_little(cards: Cards) -> None:
-    cards.opens(OURS, 0, 1, mib=64, cycles=0, total=0)
+    for number in (3, 4, 5):  # one client, as a runtime opens it
+        cards.opens(OURS, 0, 1, mib=64, cycles=0, total=0, fd=number)
     cards.sample(0.0)
     cards.root.asked.clear()
     cards.sample(1.0)
