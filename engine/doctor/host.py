@@ -21,7 +21,7 @@ class Answers:
     memory_policy: int
     """get_mempolicy(2), which containers refuse together with set_mempolicy(2)."""
     amx: int
-    """arch_prctl(2), ARCH_REQ_XCOMP_PERM for the tile data."""
+    """arch_prctl(2): whether ARCH_GET_XCOMP_SUPP has the tile data."""
     user: str
     """Who would start engines."""
     limits_refused: tuple[tuple[str, str], ...] = ()

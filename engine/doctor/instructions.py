@@ -1,8 +1,8 @@
 """Whether the instructions are there, and may be used, that engines on CPUs are quick with.
 
 AVX-512 and AMX stand in /proc/cpuinfo once the kernel has switched them on. For AMX a process must
-also ask: Documentation/arch/x86/xstate.rst, ARCH_REQ_XCOMP_PERM. vLLM's CPU guide and Intel's ask
-for AVX-512; BF16 and INT8 products are several times quicker with AMX.
+also ask, and the kernel tells what may be asked for (Documentation/arch/x86/xstate.rst). vLLM's CPU
+guide and Intel's ask for AVX-512; BF16 and INT8 products are several times quicker with AMX.
 """
 
 import os
@@ -76,7 +76,7 @@ def _amx(host: Host, has: list[str], evidence: tuple[Evidence, ...]) -> Check:
         return Check(ID, "ok", found, evidence)
     refused = host.answers.amx
     words = os.strerror(refused) if refused else "allowed"
-    evidence = (*evidence, Evidence("arch_prctl(ARCH_REQ_XCOMP_PERM)", words))
+    evidence = (*evidence, Evidence("arch_prctl(ARCH_GET_XCOMP_SUPP)", words))
     if not refused:
         return Check(ID, "ok", "AVX-512 and AMX, which a process may use", evidence)
     return Check(

@@ -1,4 +1,4 @@
-"""What only the running kernel answers, asked by calls that change nothing but ourselves."""
+"""What only the running kernel answers, asked by calls that change nothing."""
 
 import ctypes
 import errno
@@ -13,8 +13,8 @@ from engine.host.numa import memory_policy
 from engine.host.root import HostRoot
 
 _ARCH_PRCTL = 158
-_REQUEST, _TILE_DATA = 0x1023, 18
-"""ARCH_REQ_XCOMP_PERM and XFEATURE_XTILEDATA (Documentation/arch/x86/xstate.rst)."""
+_SUPPORTED, _TILE_DATA = 0x1021, 18
+"""ARCH_GET_XCOMP_SUPP and XFEATURE_XTILEDATA (Documentation/arch/x86/xstate.rst)."""
 
 
 def ask(root: HostRoot) -> Answers:
@@ -40,8 +40,11 @@ def _amx() -> int:
     if platform.machine() != "x86_64":
         return errno.ENOSYS
     libc = ctypes.CDLL(None, use_errno=True)
-    call = (ctypes.c_long(_ARCH_PRCTL), ctypes.c_int(_REQUEST), ctypes.c_ulong(_TILE_DATA))
-    return ctypes.get_errno() if int(libc.syscall(*call)) < 0 else 0
+    features = ctypes.c_uint64()
+    call = (ctypes.c_long(_ARCH_PRCTL), ctypes.c_int(_SUPPORTED), ctypes.byref(features))
+    if int(libc.syscall(*call)) < 0:
+        return ctypes.get_errno()
+    return 0 if features.value >> _TILE_DATA & 1 else errno.EOPNOTSUPP
 
 
 def _user() -> str:
