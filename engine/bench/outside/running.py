@@ -70,7 +70,9 @@ def run_outside(
         why = "it asks all prompts on one path, and the file has both texts and chats"
     if why:
         raise UsageError(
-            what=f"{backend.tool.program} cannot make this load", why=why, do="Change it"
+            what=f"{backend.tool.program} cannot make this load",
+            why=why,
+            do="Change the load or its prompts, or measure without --backend",
         )
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     began, cpu_before = time.perf_counter(), _cpu_of_children()
