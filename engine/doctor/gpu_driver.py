@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from engine.core.checks import Check, Evidence
 from engine.doctor.cards import Finding, folder, together
-from engine.doctor.host import Host
+from engine.doctor.host import ABSENT, Host
 
 ID = "gpu-driver"
 _GOOD = ("i915", "xe")
@@ -42,6 +42,8 @@ def _findings(host: Host) -> Iterator[Finding]:
                 "",
                 ("root",),
             )
+        elif host.text(f"{folder(gpu)}/uevent") is None:  # where the kernel names it besides
+            yield Finding(gpu, "unknown", f"its driver is not told ({name})", evidence, ABSENT)
         else:
             kernel = (Evidence("/proc/sys/kernel/osrelease", release),)
             yield Finding(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from engine.core.checks import Check
 from engine.doctor.cards import Finding, folder, together
-from engine.doctor.host import Host
+from engine.doctor.host import ABSENT, Host
 
 ID = "gpu-node"
 
@@ -27,10 +27,13 @@ def _findings(host: Host) -> Iterator[Finding]:
             by = " (by the PUs near it)" if gpu.numa_node_derived else ""
             yield Finding(gpu, "ok", f"near NUMA node {gpu.numa_node}{by}", evidence)
             continue
+        if host.number(f"{folder(gpu)}/numa_node") is None:
+            yield Finding(gpu, "unknown", "its NUMA node is not told", evidence, ABSENT)
+            continue
         yield Finding(
             gpu,
             "advice",
-            "its NUMA node is not told",
+            "firmware does not say its NUMA node",
             evidence,
             "the cores that feed it are then chosen blindly, and may sit on the other package",
             "update the firmware (it lacks the slot's proximity, _PXM), or name the cores: slot = "

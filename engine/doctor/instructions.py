@@ -1,8 +1,8 @@
 """Whether the instructions are there, and may be used, that engines on CPUs are quick with.
 
 AVX-512 and AMX stand in /proc/cpuinfo once the kernel has switched them on. For AMX a process must
-also ask, and the kernel tells what may be asked for (Documentation/arch/x86/xstate.rst). vLLM's CPU
-guide and Intel's ask for AVX-512; BF16 and INT8 products are several times quicker with AMX.
+also ask, and the kernel tells what may be asked for (Documentation/arch/x86/xstate.rst). vLLM's
+and Intel's guides for CPUs ask for AVX-512; BF16 and INT8 are several times quicker with AMX.
 """
 
 import os

@@ -297,7 +297,8 @@ CASES = [
     Case(shared_memory.check, "unknown", "not told", grouped()),
     Case(gpu_driver.check, "ok", "GPU 0-1: driven by xe", machine=carded(2)),
     Case(gpu_driver.check, "problem", "GPU 0: no driver (Arc A770)",
-         machine=carded(driver=None)),
+         files={f"{CARD}/uevent": "PCI_CLASS=30000"}, machine=carded(driver=None)),
+    Case(gpu_driver.check, "unknown", "its driver is not told", machine=carded(driver=None)),
     Case(gpu_driver.check, "problem", "held by vfio-pci", machine=carded(driver="vfio-pci")),
     Case(gpu_access.check, "ok", "may be opened", machine=carded()),
     Case(gpu_access.check, "problem", "may not be opened by ann", machine=carded(may_open=False)),
@@ -321,7 +322,9 @@ CASES = [
     Case(gpu_link.check, "advice", "could be at 32", machine=carded(link_best_gt_s=32.0)),
     Case(gpu_link.check, "unknown", "does not tell", machine=carded(link_gt_s=None)),
     Case(gpu_node.check, "ok", "GPU 0: near NUMA node 0", machine=carded(nodes=2)),
-    Case(gpu_node.check, "advice", "not told", machine=carded(nodes=2, numa_node=None)),
+    Case(gpu_node.check, "advice", "does not say", {f"{CARD}/numa_node": "-1"},
+         carded(nodes=2, numa_node=None)),
+    Case(gpu_node.check, "unknown", "not told", machine=carded(nodes=2, numa_node=None)),
     Case(gpu_clock.check, "ok", "2400 MHz",
          {f"{XE}/act_freq": "0", f"{XE}/max_freq": "2400", f"{XE}/rp0_freq": "2400"}, carded()),
     Case(gpu_clock.check, "advice", "held to 1200 of 2400 MHz",
@@ -366,8 +369,7 @@ def test_the_table_has_every_check_in_order_and_in_trouble() -> None:
         states = {case.state for case in CASES if case.check == check}
         assert "ok" in states, check.__module__
         assert states & {"advice", "problem"}, check.__module__
-        if check is not gpu_driver.check and check is not gpu_node.check:  # firmware or link says
-            assert "unknown" in states, check.__module__
+        assert "unknown" in states, check.__module__
 
 
 def test_a_machine_without_cards_hears_nothing_of_them(tmp_path: Path) -> None:
