@@ -82,16 +82,24 @@ class ServiceArms:
             return
         names = tuple(one.wish.name for one in self.plan.before.wishes)
         self.say(f"starting again what ran before: {', '.join(names)}")
-        offer = await self.client.offer(before)
-        ports = {one.instance: one.port for one in offer.starts}
-        if any(ports.get(name, port) != port for name, port in self.plan.ports.items()):
-            before = with_ports(self.plan.before, self.plan.ports)
         await self.run(before, names)
 
     async def run(self, layout: ApplyLayout, names: tuple[str, ...]) -> None:
-        """Make what runs equal to it, and wait for these."""
+        """Make what runs equal to it, on the ports that were there before; wait for these."""
+        offer = await self.client.offer(layout)
+        got = {one.instance: one.port for one in offer.starts}
+        if any(got.get(name, port) != port for name, port in self.plan.ports.items()):
+            layout = with_ports(layout, self.plan.ports)
         await self._apply(layout)
         await self._wait(names, self.timeout_s)
+
+    async def on_old_ports(self, names: Collection[str]) -> bool:
+        """Whether none of them has another port than the one of its name had before."""
+        return all(
+            self.plan.ports.get(one.name, one.port) == one.port
+            for one in (await self.client.snapshot()).instances
+            if one.name in names
+        )
 
     async def different(self) -> tuple[str, ...]:
         """What of all that ran before is not where it was, in words."""

@@ -260,14 +260,14 @@ def layout_before(held: HeldLayout) -> ApplyLayout | None:
     return as_layout(held.wishes, name=held.name or "what ran before", path=held.path)
 
 
-def with_ports(held: HeldLayout, ports: Mapping[str, int]) -> ApplyLayout:
-    """The same wishes, each with the port that it had."""
+def with_ports(layout: ApplyLayout, ports: Mapping[str, int]) -> ApplyLayout:
+    """The same, but what had a port and names none gets that one."""
+    parsed = parse_layout(layout.text, name=layout.name)
     wishes = [
-        replace(one, wish=msgspec.structs.replace(one.wish, port=ports.get(one.wish.name)))
-        for one in held.wishes
+        HeldWish(msgspec.structs.replace(one, port=one.port or ports.get(one.name)), layout.base)
+        for one in parsed.instances
     ]
-    name = held.name or "what ran before"
-    return as_layout(wishes, name=name, path=held.path, ports=ports_of(held))
+    return as_layout(wishes, name=parsed.name, path=layout.name, ports=parsed.ports)
 
 
 def ports_of(held: HeldLayout) -> Ports | None:
@@ -282,8 +282,9 @@ def standalone(held: HeldLayout, ports: Mapping[str, int]) -> str:
     """A file of its own that starts the same from any folder; empty where nothing ran."""
     if not held.wishes:
         return ""
-    wishes = tuple(HeldWish(_rooted(one), "/") for one in held.wishes)
-    return with_ports(replace(held, wishes=wishes), ports).text
+    wishes = [HeldWish(_rooted(one), "/") for one in held.wishes]
+    name = held.name or "what ran before"
+    return with_ports(as_layout(wishes, name=name, ports=ports_of(held)), ports).text
 
 
 def _by_name(wishes: Sequence[Instance]) -> dict[str, Instance]:

@@ -326,7 +326,8 @@ class _Settling:
         self._tell(kept, names)
         last = self.owner._arms[-1]
         # Where the arm is what is kept, its engines need not start again.
-        stays = names if layout in last.plan.layouts.values() else ()
+        same = layout in last.plan.layouts.values() and await last.on_old_ports(names)
+        stays = names if same else ()
         await last.clear(but=stays)
         await last.run(layout, names)
 

@@ -88,7 +88,7 @@ async def test_a_whole_comparison_by_keys_and_the_winner_is_kept(size: tuple[int
         await until(pilot, lambda: ab.orders == ["stop", "start"])
         ab.tell(paired(4, is_aa=True), paired(1, wide=2.0), paired(2), BLOCK)
         await until(pilot, lambda: shown(pilot, "measuring, 3 s"))
-        assert shown(pilot, "pair 2 of 10")
+        await until(pilot, lambda: shown(pilot, "pair 2 of 10"))
         assert shown(pilot, "order AB BA")
         assert shown(pilot, "noise floor (A against A) 1.2 %")
         assert shown(pilot, "0.689 0.656–0.723")
