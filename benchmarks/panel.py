@@ -12,12 +12,12 @@ or Up to the next byte that comes, pressed when the terminal was quiet.
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import random
 import select
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -55,20 +55,24 @@ class Row:
 # The panel, as a process of its own
 
 
-async def play(pus: int, rate: float) -> int:
-    """The real panel on a Control that replays packed snapshots."""
+async def play(pus: int, rate: float, lines: Sequence[bytes]) -> int:
+    """The real panel on a Control that replays packed snapshots, and loads nothing beside it."""
+    from engine.control import LogLines
     from engine.core.status import Snapshot
+    from engine.core.topology import Machine
+    from engine.core.trail import PastFigures
     from engine.wire import unpack
-    from tests.tui.machines import made
-    from tests.tui.scripted_control import ScriptedControl, snapshot, two_instances
     from tui.__main__ import run
     from tui.app import SlotdeckApp
 
-    packages, cores, siblings = SHAPES[pus]
-    machine = made(packages, 1, cores, smt=siblings)
-    lines = _packed(snapshot(machine, two_instances()))
+    machine = the_machine(pus)
 
-    class Replayed(ScriptedControl):
+    class Replayed:
+        """What a panel asks for by itself."""
+
+        async def machine(self) -> Machine:
+            return machine
+
         async def snapshots(self) -> AsyncIterator[Snapshot]:
             at = 0
             while True:
@@ -76,9 +80,31 @@ async def play(pus: int, rate: float) -> int:
                 at += 1
                 await asyncio.sleep(1 / rate)
 
+        async def past(self) -> PastFigures:
+            return PastFigures()
+
+        async def log(self, name: str, *, offset: int = -1, limit_bytes: int = 0) -> LogLines:
+            return LogLines("", 0)
+
+    control: Any = Replayed()
     first = machine, unpack(lines[0], Snapshot)
-    app = SlotdeckApp(Replayed(machine), terminal=sys.stdin.fileno(), first=first)
-    return await run(app, dict(os.environ))
+    app = SlotdeckApp(control, terminal=sys.stdin.fileno(), first=first)
+    return await run(app, dict(os.environ))  # noqa: TID251 - this is the program's entry
+
+
+def the_machine(pus: int) -> Any:
+    """Made up, of that many PUs."""
+    from tests.tui.machines import made
+
+    packages, cores, siblings = SHAPES[pus]
+    return made(packages, 1, cores, smt=siblings)
+
+
+def write_moments(pus: int, path: Path) -> None:
+    """The snapshots that are replayed, made before anything is measured."""
+    from tests.tui.scripted_control import snapshot, two_instances
+
+    path.write_bytes(b"".join(_packed(snapshot(the_machine(pus), two_instances()))))
 
 
 def _packed(first: Any) -> list[bytes]:
@@ -171,6 +197,8 @@ def measure(
     env: dict[str, str],
 ) -> Row:
     """Start it a few times for the first frame; then follow it, then press keys."""
+    import statistics  # dear to load, so not by the panel that is measured
+
     size = tuple(int(each) for each in asked.size.split("x"))
     firsts, costs = [], []
     for _ in range(asked.starts):
@@ -241,7 +269,10 @@ def run(asked: argparse.Namespace) -> int:
         }
         rows = []
         for pus in asked.pus:
+            moments = Path(made, f"{pus}.moments")
+            write_moments(pus, moments)
             argv = [sys.executable, __file__, "--play", str(pus), "--rate", str(asked.rate)]
+            argv += ["--moments", str(moments)]
             rows.append(measure("slotdeck", pus, argv, b"out tok/s", asked, env))
             tell(rows[-1])
         for name, argv, words in others(asked, Path(made)):
@@ -286,9 +317,12 @@ def main() -> int:
     parser.add_argument("--pus", type=int, nargs="*", default=sorted(SHAPES), choices=SHAPES)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--play", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--moments", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.play:
-        return asyncio.run(play(asked.play, asked.rate))
+        gc.disable()  # until the first frame stands, as the command does
+        lines = asked.moments.read_bytes().splitlines(keepends=True)
+        return asyncio.run(play(asked.play, asked.rate, lines))
     return run(asked)
 
 
