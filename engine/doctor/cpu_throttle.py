@@ -39,14 +39,14 @@ def check(host: Host) -> Check:
             host.seen(f"{CPU}/cpu0/thermal_throttle/package_throttle_count"),
         )
     if not hot:
-        found = "heat has not slowed the processors down since the boot"
+        found = "no processor was slowed down by heat since the boot"
         if short:
-            found = f"heat slowed down only for a moment since the boot: {'; '.join(short)}"
+            found = f"slowed down by heat only for a moment since the boot: {'; '.join(short)}"
         return Check(ID, "ok", found, host.seen(*names))
     return Check(
         ID,
         "advice",
-        f"heat slowed down since the boot: {'; '.join(hot)}",
+        f"slowed down by heat since the boot: {'; '.join(hot)}",
         host.seen(*names),
         "a package that is too hot runs all of its cores slower, and the later of two compared "
         "runs looks worse than it is",

@@ -2,13 +2,12 @@
 
 import ctypes
 import errno
-import os
 import platform
-import pwd
 
 from engine.core.limits import Limits
 from engine.doctor.host import Answers
 from engine.host.limit_groups import groups_for
+from engine.host.logout import our_name
 from engine.host.numa import memory_policy
 from engine.host.root import HostRoot
 
@@ -23,7 +22,7 @@ def ask(root: HostRoot) -> Answers:
     return Answers(
         memory_policy=_policy(),
         amx=_amx(),
-        user=_user(),
+        user=our_name(),
         limits_refused=tuple((one.why.partition(": ")[2], one.do) for one in refused),
     )
 
@@ -45,10 +44,3 @@ def _amx() -> int:
     if int(libc.syscall(*call)) < 0:
         return ctypes.get_errno()
     return 0 if features.value >> _TILE_DATA & 1 else errno.EOPNOTSUPP
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container's user without an entry
-        return str(os.getuid())

@@ -1,5 +1,7 @@
 """Whether systemd-logind ends a user's processes with the session that started them."""
 
+import os
+import pwd
 import re
 
 from engine.host.root import HostRoot
@@ -7,6 +9,14 @@ from engine.host.root import HostRoot
 _FOLDERS = ("usr/lib/systemd", "run/systemd", "etc/systemd")
 """Of logind.conf and its drop-ins; a later one wins (logind.conf(5))."""
 _ON = ("1", "yes", "true", "on", "y", "t")
+
+
+def our_name() -> str:
+    """As logind.conf names users."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user without an entry
+        return str(os.getuid())
 
 
 def ends_at_logout(root: HostRoot, user: str) -> str:

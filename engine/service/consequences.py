@@ -1,11 +1,9 @@
 """What a change costs, in words: requests in flight, time to load again, an end at logout."""
 
-import os
-import pwd
 from collections.abc import Iterable, Mapping
 
 from engine.core.status import InstanceStatus, State
-from engine.host.logout import ends_at_logout
+from engine.host.logout import ends_at_logout, our_name
 from engine.host.root import HostRoot
 from engine.service.managed import Managed
 
@@ -40,11 +38,7 @@ def _loss(one: Managed, status: InstanceStatus | None) -> str:
 
 def at_logout(root: HostRoot) -> tuple[str, ...]:
     """What becomes of engines that are started now when their user logs out."""
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container's user without an entry
-        user = str(os.getuid())
-    if file := ends_at_logout(root, user):
+    if file := ends_at_logout(root, our_name()):
         return (
             f"all that is started here ends when you log out (KillUserProcesses=yes in {file}); "
             "for engines that stay: `loginctl enable-linger`, `slotdeck service stop`, then "
