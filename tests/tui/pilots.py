@@ -72,6 +72,14 @@ def find(app: SlotdeckApp, words: str) -> Offset:
     raise AssertionError(f"{words!r} is not on the board:\n{board_text(app)}")
 
 
+def find_on(app: SlotdeckApp, words: str) -> Offset:
+    """Where the topmost screen shows these words."""
+    for y, line in enumerate(text(app).split("\n")):
+        if words in line:
+            return Offset(line.index(words), y)
+    raise AssertionError(f"{words!r} is not in sight:\n{text(app)}")
+
+
 def cell(app: SlotdeckApp, slot: str) -> Offset:
     """A screen cell inside a slot of the map."""
     machine_map = app.board.query_one(MachineMap)

@@ -291,7 +291,7 @@ async def test_help_and_events(size: tuple[int, int]) -> None:
     async with panel(ScriptedControl(), size) as (app, pilot):
         await pilot.press("question_mark")
         await until(pilot, lambda: "Start the selected instance again" in text(app))
-        await pilot.press("pagedown")
+        await pilot.press("pagedown", "pagedown")
         await until(pilot, lambda: "Close the panel; engines keep running" in text(app))
         await pilot.press("down", "escape")
         await until(pilot, lambda: app.screen is app.board)

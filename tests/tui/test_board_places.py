@@ -16,6 +16,7 @@ from tests.tui.pilots import (
     board_text,
     cell,
     find,
+    find_on,
     panel,
     text,
     toasts,
@@ -394,11 +395,3 @@ async def test_undo_and_redo_are_offers(size: tuple[int, int]) -> None:
         assert not control.stands["chat"].runs
         await pilot.press("U")
         await until(pilot, lambda: any("nothing was undone" in one for one in toasts(app)))
-
-
-def find_on(app: SlotdeckApp, words: str) -> Offset:
-    """The same on the topmost screen."""
-    for y, line in enumerate(text(app).split("\n")):
-        if words in line:
-            return Offset(line.index(words), y)
-    raise AssertionError(text(app))

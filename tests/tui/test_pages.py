@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.geometry import Offset
 from textual.pilot import Pilot
 
 from engine.control import (
@@ -22,7 +21,7 @@ from engine.core.errors import ServiceUnreachable
 from engine.core.status import Happening, Snapshot, State, TokenRates
 from engine.service.past import Past
 from tests.tui.machines import SMALL
-from tests.tui.pilots import panel, text, toasts, until
+from tests.tui.pilots import find_on, panel, text, toasts, until
 from tests.tui.scripted_control import ScriptedControl, instance, snapshot, two_instances
 from tui.app import SlotdeckApp
 from tui.screens.confirm import ConfirmScreen
@@ -59,16 +58,8 @@ def listed(app: SlotdeckApp) -> tuple[str, ...]:
     return app.screen.query_one(InstanceTable).listed
 
 
-def place(app: SlotdeckApp, words: str) -> Offset:
-    """Where the screen in sight shows these words."""
-    for y, line in enumerate(text(app).split("\n")):
-        if words in line:
-            return Offset(line.index(words), y)
-    raise AssertionError(f"{words!r} is not in sight:\n{text(app)}")
-
-
 async def click(pilot: Pilot[None], app: SlotdeckApp, words: str, times: int = 1) -> None:
-    at = place(app, words)
+    at = find_on(app, words)
     await pilot.click(offset=(at.x + 1, at.y), times=times)
 
 
