@@ -1,7 +1,8 @@
 """Whether processors were slowed down by their own heat since the boot.
 
-Documentation/admin-guide/thermal and arch/x86's `thermal_throttle` folder (drivers/thermal/intel/
-therm_throt.c): events and milliseconds of the whole package, in each of its PUs' folders.
+The kernel's document "Intel thermal throttle events reporting" and
+drivers/thermal/intel/therm_throt.c: times and milliseconds since the boot, of the whole
+package, in the folder of each of its PUs.
 """
 
 from engine.core.checks import Check

@@ -1,7 +1,7 @@
 """Whether somebody has set a card's highest clock below what it can do.
 
-i915: rps_max_freq_mhz against rps_RP0_freq_mhz; xe: freq0/max_freq against freq0/rp0_freq
-(Documentation/ABI/testing/sysfs-driver-intel-xe, drivers/gpu/drm/xe/xe_gt_freq.c).
+i915: rps_max_freq_mhz against rps_RP0_freq_mhz (drivers/gpu/drm/i915/gt/intel_gt_sysfs_pm.c); xe:
+freq0/max_freq against freq0/rp0_freq (drivers/gpu/drm/xe/xe_gt_freq.c).
 """
 
 from collections.abc import Iterator
