@@ -80,6 +80,11 @@ def find_on(app: SlotdeckApp, words: str) -> Offset:
     raise AssertionError(f"{words!r} is not in sight:\n{text(app)}")
 
 
+async def click(pilot: Pilot[None], app: SlotdeckApp, words: str, times: int = 1) -> None:
+    at = find_on(app, words)
+    await pilot.click(offset=(at.x + 1, at.y), times=times)
+
+
 def cell(app: SlotdeckApp, slot: str) -> Offset:
     """A screen cell inside a slot of the map."""
     machine_map = app.board.query_one(MachineMap)
