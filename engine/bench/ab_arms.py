@@ -61,7 +61,26 @@ class ServiceArms:
                     why=f"it is {state}",
                     do=f"Read its log: `slotdeck logs {name}`",
                 )
+        await self._require_own_ports([found[name] for name in names])
         return self._described([found[name] for name in names])
+
+    async def _require_own_ports(self, statuses: Sequence[InstanceStatus]) -> None:
+        """An engine that loads for long may lose its port to another program, which then answers
+        in its place; what a command starts may well be a container, whose port is another's."""
+        doubted = tuple(one.name for one in statuses if not one.verified)
+        if not doubted:
+            return
+        engines = {one.name: one.engine for one in statuses}
+        for one in (await self.client.verify(doubted)).instances:
+            if engines[one.name] == "command":
+                continue
+            for wrong in one.differences:
+                if wrong.what == "port":
+                    raise ControlError(
+                        what=f"{one.name} cannot be measured",
+                        why=f"{wrong.got}, asked {wrong.asked}",
+                        do="Give it another port in its layout, and compare again",
+                    )
 
     async def end(self) -> None:
         """Stop all arms, and start what ran before."""

@@ -19,11 +19,20 @@ from engine.bench.ab_clocks import HardwareWatch, spread
 from engine.bench.ab_plan import Place, Plan, as_layout, layout_before, told_apart
 from engine.bench.ab_report import outcome_text, running
 from engine.bench.values import Load, Progress, Target
-from engine.control import ApplyLayout, HeldLayout, HeldWish, Offer, StopInstances
+from engine.control import (
+    ApplyLayout,
+    Difference,
+    HeldLayout,
+    HeldWish,
+    Offer,
+    StopInstances,
+    Verification,
+    Verified,
+)
 from engine.core.comparing.design import Design
 from engine.core.comparing.values import Arm, Block, Pair
 from engine.core.cpuset import CpuSet
-from engine.core.errors import UsageError
+from engine.core.errors import ControlError, UsageError
 from engine.core.layout import Instance, parse_layout
 from engine.core.placement import Refusal
 from engine.core.quantiles import summarize
@@ -229,9 +238,14 @@ async def test_gpus_add_their_clock_and_without_their_power_there_are_no_watts(
 class Refusing:
     """Of the service only what a start needs: it has no room for both arms at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, engine: str = "command", differs: str = "") -> None:
         self.names: tuple[str, ...] = ()
         self.applied: list[str] = []
+        self.engine, self.differs = engine, differs
+
+    async def verify(self, names: tuple[str, ...]) -> Verification:
+        found = (Difference(self.differs, "port 8001 of its own", "another program has it", ""),)
+        return Verification(tuple(Verified(name, False, found) for name in names))
 
     async def offer(self, change: ApplyLayout | StopInstances) -> Offer:
         if isinstance(change, StopInstances):
@@ -247,24 +261,38 @@ class Refusing:
         binding = MemoryBinding("bind", "0")
         rows = [
             InstanceStatus(
-                *(name, "command", "", "core:0", State.READY, "", 1, 1, "http://x", None, 0, "0"),
+                *(name, self.engine, "", "core:0", State.READY, ""),
+                *(1, 1, "http://x", None, 0, "0"),
                 binding,
-                verified=True,
+                verified=not self.differs,
             )
             for name in self.names
         ]
         return Snapshot("", "", tuple(rows), ())
 
 
-async def test_arms_that_turn_out_too_large_for_each_other_take_turns() -> None:
+def arms_on(service: Refusing, say: Callable[[str], None]) -> ServiceArms:
     layouts = {arm: ApplyLayout(arm, "", "/") for arm in "ab"}
     places = {arm: {arm: Place(CpuSet([0]), (), "bind 0", "core:0")} for arm in "ab"}
     both = ApplyLayout("both", "", "/")
     planned = Plan(layouts, places, both, "", HeldLayout(()), (), (), (), ())
+    machine = read_machine(HostRoot())
+    return ServiceArms(service, machine, planned, 5.0, say)  # type: ignore[arg-type]
+
+
+async def test_an_engine_whose_port_another_program_has_is_not_measured() -> None:
+    """Two sessions on one machine: a stranger answered while vLLM was loading, and was ready."""
+    with pytest.raises(ControlError, match="another program has it, asked port 8001 of its own"):
+        await arms_on(Refusing(engine="vllm-cpu", differs="port"), print).ready("a", fresh=True)
+    for engine, differs in (("vllm-cpu", "affinity"), ("command", "port"), ("torch", "")):
+        service = Refusing(engine=engine, differs=differs)
+        assert (await arms_on(service, print).ready("a", fresh=True)).targets
+
+
+async def test_arms_that_turn_out_too_large_for_each_other_take_turns() -> None:
     service = Refusing()
     told: list[str] = []
-    machine = read_machine(HostRoot())
-    arms = ServiceArms(service, machine, planned, 5.0, told.append)  # type: ignore[arg-type]
+    arms = arms_on(service, told.append)
     for arm in "abb":
         assert [one.name for one in (await arms.ready(arm, fresh=False)).targets] == [arm]
     assert "numa:0 has 1 GiB left" in told[0]
