@@ -281,7 +281,7 @@ def arms_on(service: Refusing, say: Callable[[str], None]) -> ServiceArms:
 
 
 async def test_an_engine_whose_port_another_program_has_is_not_measured() -> None:
-    """Two sessions on one machine: a stranger answered while vLLM was loading, and was ready."""
+    """Two services on one machine: a stranger answered while vLLM was loading, and was ready."""
     with pytest.raises(ControlError, match="another program has it, asked port 8001 of its own"):
         await arms_on(Refusing(engine="vllm-cpu", differs="port"), print).ready("a", fresh=True)
     for engine, differs in (("vllm-cpu", "affinity"), ("command", "port"), ("torch", "")):
