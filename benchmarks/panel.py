@@ -5,9 +5,9 @@
 The panel runs on made-up machines of 64, 512 and 2048 PUs: its Control hands it snapshots that
 were packed before, as a service would send them, a third of the PUs' loads other each time. htop
 and btop show this host, which cannot be scaled: their rows say with how many PUs.
-CPU is the process's own time (/proc/PID/stat), bytes are what it wrote to the terminal, the first
-frame is from exec to the first of its words on the screen, a key's latency is from writing Down
-or Up to the next byte that comes, pressed when the terminal was quiet.
+CPU is the process's own time (schedstat of its threads), bytes are what it wrote to the terminal,
+the first frame is from exec to the first of its words on the screen, a key's latency is from
+writing Down or Up to the next byte that comes, pressed when the terminal was quiet.
 """
 
 import argparse
@@ -163,9 +163,9 @@ class Watched:
         return (time.perf_counter() - self._began) * 1000
 
     def cpu_ms(self) -> float:
-        """User and system time of the process so far, threads included."""
-        fields = Path(f"/proc/{self.terminal.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
+        """What its threads ran so far: exact (schedstat), where `stat` counts ticks of 10 ms."""
+        tasks = Path(f"/proc/{self.terminal.pid}/task").iterdir()
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e6
 
     def rss_mb(self) -> float:
         pages = int(Path(f"/proc/{self.terminal.pid}/statm").read_text().split()[1])
