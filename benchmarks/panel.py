@@ -25,7 +25,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.core.topology import Machine
 
 ROOT = Path(__file__).resolve().parent.parent
 SHAPES = {64: (2, 16, 2), 512: (2, 128, 2), 2048: (8, 128, 2)}
@@ -59,7 +62,6 @@ async def play(pus: int, rate: float, lines: Sequence[bytes]) -> int:
     """The real panel on a Control that replays packed snapshots, and loads nothing beside it."""
     from engine.control import LogLines
     from engine.core.status import Snapshot
-    from engine.core.topology import Machine
     from engine.core.trail import PastFigures
     from engine.wire import unpack
     from tui.__main__ import run
@@ -70,7 +72,7 @@ async def play(pus: int, rate: float, lines: Sequence[bytes]) -> int:
     class Replayed:
         """What a panel asks for by itself."""
 
-        async def machine(self) -> Machine:
+        async def machine(self) -> "Machine":
             return machine
 
         async def snapshots(self) -> AsyncIterator[Snapshot]:
@@ -92,7 +94,7 @@ async def play(pus: int, rate: float, lines: Sequence[bytes]) -> int:
     return await run(app, dict(os.environ))  # noqa: TID251 - this is the program's entry
 
 
-def the_machine(pus: int) -> Any:
+def the_machine(pus: int) -> "Machine":
     """Made up, of that many PUs."""
     from tests.tui.machines import made
 
