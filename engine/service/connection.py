@@ -47,7 +47,11 @@ class Outbox:
     async def send(self, value: object) -> None:
         """One line."""
         self._writer.write(pack(value))
-        await asyncio.wait_for(self._writer.drain(), self.slow_client_s)
+        try:
+            await asyncio.wait_for(self._writer.drain(), self.slow_client_s)
+        except TimeoutError:
+            self._writer.transport.abort()  # to close it would wait until all is taken
+            raise
 
     async def fail(self, error: ControlError) -> None:
         """The error's words, if anybody still listens."""
