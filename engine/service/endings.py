@@ -10,11 +10,11 @@ from engine.core.lifecycle import Exited
 from engine.host.gpu_holders import held_gpus
 from engine.host.machine import read_machine
 from engine.host.oom import out_of_memory
-from engine.host.ports import listeners
-from engine.host.process import open_files, read_all
+from engine.host.process import open_files
 from engine.host.root import HostRoot
 from engine.service.logs import last_line, said_since
 from engine.service.managed import Managed
+from engine.service.neighbours import listener_on
 from engine.service.processes import exit_record, kill_leftovers, leftovers, lives
 
 _RECORDED_WITHIN_S = 10.0
@@ -64,19 +64,6 @@ def still_held(root: HostRoot, managed: Managed, left: tuple[int, ...]) -> str:
     if managed.running is not None and (holder := listener_on(root, placement.port)):
         found.append(f"{holder} still listens on its port {placement.port}")
     return "; ".join(found)
-
-
-def listener_on(root: HostRoot, port: int) -> str:
-    """Who listens on a port, in words; empty where nobody does."""
-    inodes = listeners(root).get(port)
-    if inodes is None:
-        return ""
-    sockets = {f"socket:[{inode}]" for inode in inodes}
-    for stat in read_all(root).values():
-        if not sockets.isdisjoint((open_files(root, stat.pid) or {}).values()):
-            name = "".join(char if char.isprintable() else "?" for char in stat.name)
-            return f"{name} (pid {stat.pid})"
-    return "somebody"
 
 
 async def exit_code(root: HostRoot, managed: Managed) -> int | None:

@@ -1,22 +1,31 @@
 """Is it ready? Its health path answers, and it has generated a token."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from engine.core.errors import ControlError
 from engine.core.layout import Instance
 from engine.core.status import State
 from engine.drivers.openai_api import EngineRefused, Piece, get, post_json, stream
 from engine.drivers.registry import driver_of
+from engine.host.root import HostRoot
 from engine.service.managed import Managed
+from engine.service.neighbours import listener_on
 from engine.service.orders import served_name
+from engine.service.processes import leftovers
 
 TOKEN_WITHIN_S = 60.0
 
 
-async def became_ready(managed: Managed, mark: str, tell: Callable[[str], None]) -> bool:
+async def became_ready(
+    root: HostRoot, managed: Managed, mark: str, tell: Callable[[str], None]
+) -> bool:
     """Wait for its first token; False once it is not that start any more that is awaited."""
-    waiting = asyncio.ensure_future(wait_until_ready(managed, tell))
+
+    async def stranger() -> str:
+        return await asyncio.to_thread(_in_its_place, root, managed, mark)
+
+    waiting = asyncio.ensure_future(wait_until_ready(managed, tell, stranger))
     try:
         while managed.life.state is State.STARTING and managed.mark == mark:
             done, _ = await asyncio.wait([waiting], timeout=0.2)
@@ -28,7 +37,19 @@ async def became_ready(managed: Managed, mark: str, tell: Callable[[str], None])
     return False
 
 
-async def wait_until_ready(managed: Managed, tell: Callable[[str], None]) -> None:
+def _in_its_place(root: HostRoot, managed: Managed, mark: str) -> str:
+    """Who else has its port. An engine binds late, some after minutes of loading; what came first
+    would answer, and pass for it. What a command starts may be a container, with its port another
+    program's."""
+    if managed.at.wish.engine == "command":
+        return ""
+    ours = leftovers(root, mark, managed.folder)
+    return listener_on(root, managed.at.placement.port, but=ours)
+
+
+async def wait_until_ready(
+    managed: Managed, tell: Callable[[str], None], stranger: Callable[[], Awaitable[str]]
+) -> None:
     """Return once the engine has generated a token; `tell` gets what it waits for."""
     driver = driver_of(managed.at.wish.engine)
     pause = 0.1
@@ -39,7 +60,9 @@ async def wait_until_ready(managed: Managed, tell: Callable[[str], None]) -> Non
             tell("waiting for its port")
         else:
             # Some servers have no such path (OpenVINO Model Server answers 400): a token decides.
-            if answer.status in (200, 400, 404):
+            if holder := await stranger():
+                tell(f"{holder} listens on its port and answers in its place: end that")
+            elif answer.status in (200, 400, 404):
                 tell("health answers, waiting for the first token")
                 at = managed.at
                 why_not = await why_no_token(

@@ -13,12 +13,12 @@ from engine.core.errors import LaunchError
 from engine.host.machine import read_machine
 from engine.host.ports import listening_ports
 from engine.host.root import HostRoot
-from engine.service.endings import listener_on
 from engine.service.journal import Running
 from engine.service.launcher import Launched, Launcher, LaunchOrder, Relief, Start
 from engine.service.ledger import Ledger
 from engine.service.limiting import limiting_of
 from engine.service.managed import Managed
+from engine.service.neighbours import listener_on
 from engine.service.orders import Surroundings, order_of
 from engine.service.processes import exit_record, shims
 from engine.service.survey import Survey

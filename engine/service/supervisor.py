@@ -297,7 +297,7 @@ class Supervisor:
                 managed.note = note
                 self.changed.set()
 
-        if await became_ready(managed, mark, told):
+        if await became_ready(self.root, managed, mark, told):
             self.feed(managed, Answered())
             await self.verify(managed)
 

@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from engine.drivers.openai_api import get
 from engine.host.ports import listening_ports
 from engine.host.root import HostRoot
 from engine.service.readiness import first_request, why_no_token
-from tests.processes import Home, alive, eventually_async
+from tests.processes import FAKE_ENGINE, Home, alive, eventually_async
 
 QUICK = "patience=Policy(backoff_first_s=0.05, max_failures=2)"
 
@@ -259,3 +262,38 @@ async def test_start_stop_start_in_a_hurry_leaves_one_engine(home: Home) -> None
 
 def on_disk(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
+
+
+async def test_another_program_on_its_port_does_not_pass_for_it(home: Home) -> None:
+    """It binds late, as engines do that load for minutes; somebody else was quicker."""
+    gate = home.folder / "gate"
+    python = home.folder / "python"
+    python.write_text(
+        f"#!{sys.executable}\nimport os, sys, time\n"
+        f"while not os.path.exists({str(gate)!r}):\n    time.sleep(0.01)\n"
+        "port = sys.argv[sys.argv.index('--port') + 1]\n"
+        f"os.execv(sys.executable, [sys.executable, {str(FAKE_ENGINE)!r}, '--port', port])\n"
+    )
+    python.chmod(0o755)
+    model = home.folder / "model"
+    model.mkdir()
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 300}
+    (model / "config.json").write_text(json.dumps({"model_type": "llama", **sizes, **heads}))
+    client = await home.connect()
+    wish = {"name": "a", "engine": "torch", "model": str(model), "weights": "dummy"}
+    await home.apply(client, home.layout({**wish, "python": str(python)}))
+    loading = (await home.until(client, lambda now: now["a"].pid is not None)).instances[0]
+    port = str(loading.port)
+    words = [sys.executable, str(FAKE_ENGINE), "--port", port]
+    stranger = subprocess.Popen(words)  # noqa: ASYNC220
+    try:
+        told = f"(pid {stranger.pid}) listens on its port and answers in its place"
+        now = await home.until(client, lambda now: told in now["a"].why)
+        assert now.instances[0].state is State.STARTING
+    finally:
+        stranger.kill()
+        stranger.wait()
+    gate.touch()
+    ready = await home.until_state(client, "a", State.READY)
+    assert ready.pid == loading.pid
