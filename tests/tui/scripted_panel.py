@@ -92,6 +92,7 @@ def build(args: argparse.Namespace) -> PlayedControl:
 
     def answer(change: Change) -> Offer:
         if args.stuck:
+            os.write(1, b"\x1b]2;stuck\a")  # a title: it changes nothing on the screen
             time.sleep(60)
         return usual_offer(change, machine)
 

@@ -176,8 +176,7 @@ def test_a_closed_terminal_ends_a_process_whose_event_loop_is_blocked() -> None:
     with Terminal(PANEL, "--ignore-hangup", "--stuck") as terminal:
         terminal.until(FIRST)
         terminal.write(b"x")
-        for _ in range(5):
-            terminal.read(0.1)
+        terminal.until(lambda: b"stuck" in terminal.raw)
         assert "Stop chat" not in terminal.text
         terminal.hang_up()
         terminal.until(terminal.ended)
