@@ -158,17 +158,17 @@ def test_replacing_finds_it_too_and_puts_back_what_ran(home: Home) -> None:
 
 
 def test_a_layout_against_itself_shows_no_difference(home: Home) -> None:
-    """Chance finds one in 5 % of comparisons, so that two in a row would be a fault."""
+    """Chance finds one in 5 % of comparisons, so that three in a row would be a fault."""
     same = file(home, "same", {"name": "a", "slot": "core:0", "flags": SLOW})
     told = []
-    for seed in ("1", "2"):
+    for seed in ("1", "2", "3"):
         words = ("--pairs", "6", "--aa-pairs", "0", *SHORT, "--metric", "itl_ms")
         done = slotdeck(home, "ab", same, same, *words, "--seed", seed, "--json")
         assert done.returncode == 0, done.stderr
         answer = json.loads(done.stdout)
         assert answer["arms"] == {"a": "A", "b": "B"}
         told.append(answer["sentence"])
-        if rows(answer)["itl_ms"]["verdict"] == "no difference":
+        if rows(answer)["itl_ms"]["verdict"] not in ("better", "worse"):
             return
     raise AssertionError(told)
 

@@ -125,7 +125,7 @@ async def walk(name: str, steps: list[object]) -> None:
 @pytest.mark.parametrize("name", WALKS)
 def test_random_walks_on_the_board(name: str) -> None:
     @settings(
-        max_examples=3,
+        max_examples=2,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
@@ -141,6 +141,6 @@ def test_a_long_walk() -> None:
     dice = random.Random(3)
     steps: list[object] = [
         dice.choice(KEYS) if dice.random() < 0.6 else (dice.randrange(9999), dice.randrange(9999))
-        for _ in range(30)
+        for _ in range(20)
     ]
     asyncio.run(walk("server, 120x40", steps))

@@ -12,7 +12,7 @@ from tests.worker.worker_process import Worker, free_port, launch, refused, star
 pytestmark = pytest.mark.torch
 
 TEXT = "/v1/completions"
-LONG = {"prompt": [7, 8, 9], "max_tokens": 60, "temperature": 0, "ignore_eos": True}
+LONG = {"prompt": [7, 8, 9], "max_tokens": 40, "temperature": 0, "ignore_eos": True}
 
 
 def test_a_common_beginning_is_computed_once(worker: Worker) -> None:
@@ -77,12 +77,12 @@ def test_a_context_that_memory_cannot_hold_is_refused(model: Path) -> None:
 
 
 def test_little_memory_makes_others_wait_not_fail(start: Callable[..., Worker]) -> None:
-    """Room for one context of 64 tokens, although four have places."""
+    """Room for one context of 32 tokens, although four have places."""
     started = start(
-        *("--max-num-seqs", "4", "--max-model-len", "64", "--dtype", "float32"),
-        *("--kv-cache-memory-bytes", str(64 * 46080)),
+        *("--max-num-seqs", "4", "--max-model-len", "32", "--dtype", "float32"),
+        *("--kv-cache-memory-bytes", str(32 * 46080)),
     )
-    bodies = [{**LONG, "prompt": [one] * 20, "max_tokens": 40} for one in (5, 6, 7)]
+    bodies = [{**LONG, "prompt": [one] * 10, "max_tokens": 20} for one in (5, 6, 7)]
     with ThreadPoolExecutor(3) as pool:
         made = list(pool.map(lambda body: started.post(TEXT, body), bodies))
     assert [status for status, _ in made] == [200, 200, 200]
