@@ -19,13 +19,12 @@ from engine.cli.text import number, percent, table
 from engine.cli.up import bring_up, wait_ready
 from engine.client import ServiceClient, connect
 from engine.control import StartLoad, StopInstances
-from engine.core.errors import ControlError
+from engine.core.errors import ControlError, UsageError
 from engine.core.layout import Layout
 from engine.core.status import Snapshot
 from engine.host.paths import Paths
 
 _READY_WITHIN_S = 600.0
-_MEASURED_S = 10.0
 _HEADER = (
     *("INSTANCE", "PU", "MEMORY", "OUT tokens/s", "TTFT ms", "ITL ms", "CPU cores"),
     *("PAGES local", "REQUESTS"),
@@ -37,19 +36,28 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--headless", action="store_true", help="no panel, as when there is no terminal"
     )
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, metavar="S", help="to measure without a panel (10)"
+    )
 
 
 def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Prepare the model, start, load, show."""
+    if not 0 < asked.seconds < 1e6:
+        raise UsageError(
+            what=f"--seconds {asked.seconds:g} is no time to measure",
+            why="it has to be more than 0 and less than a million",
+            do="Leave it out for 10 s",
+        )
     models.prepare("smollm2-135m", Paths.of(environment).models)
     headless = asked.headless or not (sys.stdin.isatty() and sys.stdout.isatty())
-    asyncio.run(_start(environment, headless=headless))
+    asyncio.run(_start(environment, headless=headless, seconds=asked.seconds))
     if not headless:
         open_panel([])
     return 0
 
 
-async def _start(environment: Mapping[str, str], *, headless: bool) -> None:
+async def _start(environment: Mapping[str, str], *, headless: bool, seconds: float) -> None:
     change = read_layout(str(shipped("demo.toml")))
     layout = checked(change)
     client = await connect(environment=environment)
@@ -63,7 +71,7 @@ async def _start(environment: Mapping[str, str], *, headless: bool) -> None:
     ready = await bring_up(client, change, timeout_s=_READY_WITHIN_S)
     if headless:
         try:
-            await _measure(client, layout, ready)
+            await _measure(client, layout, ready, seconds)
         finally:
             await _stop(client, tuple(one.name for one in ready.instances))
         return
@@ -74,16 +82,16 @@ async def _start(environment: Mapping[str, str], *, headless: bool) -> None:
     )
 
 
-async def _measure(client: ServiceClient, layout: Layout, ready: Snapshot) -> None:
+async def _measure(client: ServiceClient, layout: Layout, ready: Snapshot, seconds: float) -> None:
     load = Load(
         concurrency=layout.load.concurrency,
         input_len=layout.load.input_len,
         output_len=layout.load.output_len,
-        duration_s=_MEASURED_S,
+        duration_s=seconds,
         seed=fresh_seed(),
     )
     targets = [Target(one.name, one.url) for one in ready.instances if one.url]
-    print(f"measuring for {_MEASURED_S:g} s …", file=sys.stderr)
+    print(f"measuring for {seconds:g} s …", file=sys.stderr)
     report = await measure(targets, load, client_pus=free_pus(ready.instances))
     print(describe(report, await client.snapshot()))
 

@@ -77,7 +77,7 @@ def test_the_worker_is_measured_on_its_slot(say: Say, tmp_path: Path) -> None:
         "args = { max-model-len = 128 }",
         slot=f"pu:{pu}",
     )
-    words = ["--batch-size", "1,2", "--output-len", "6", "--num-iter", "10", "--num-warmup", "1"]
+    words = ["--batch-size", "1,2", "--output-len", "11", "--num-iter", "5", "--num-warmup", "1"]
     answer = say("bench", "--offline", f"{target}:a", *words, "--json")
     assert answer.code == 0, answer.err
     made = json.loads(answer.out)

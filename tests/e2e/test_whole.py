@@ -187,7 +187,7 @@ def test_the_demonstration_runs_headless_on_the_real_model(home: Home) -> None:
     models.mkdir(parents=True)
     # Preparing must find it complete and leave it alone.
     (models / "smollm2-135m").symlink_to(bundled_model())
-    demo = slotdeck(home, "demo", stdin=subprocess.DEVNULL)
+    demo = slotdeck(home, "demo", "--seconds", "3", stdin=subprocess.DEVNULL)
     assert demo.returncode == 0, demo.stderr
     header, *rows = demo.stdout.splitlines()
     assert "tokens/s" in header
