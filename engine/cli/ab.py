@@ -8,7 +8,7 @@ which is weaker.
 
 import argparse
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from engine.cli.ab_cases import cases
 from engine.cli.ab_run import Comparisons
 from engine.cli.ab_tell import Person, Program, Watcher
 from engine.cli.bench_options import fresh_seed
-from engine.cli.text import print_json
+from engine.cli.text import numbers, print_json
 from engine.client import connect
 from engine.core.compare import compare_runs
 from engine.core.comparing.design import FAMILY, MIN_PAIRS, Design
@@ -72,7 +72,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-time", type=float, metavar="S", help="end after S seconds")
     parser.add_argument(
-        "--concurrency", type=int, default=1, metavar="N", help="streams of each whole arm (1)"
+        "--concurrency",
+        default="1",
+        metavar="N,N",
+        help="streams of each whole arm; several numbers in turn (1)",
     )
     parser.add_argument(
         "--input-len", type=int, default=64, metavar="N", help="prompt tokens (64)"
@@ -110,21 +113,24 @@ def run(asked: argparse.Namespace, environment: Mapping[str, str]) -> int:
     _check_arms(asked)
     if asked.saved:
         return _saved(asked)
-    question = Asked(
-        a=Arm("A"),
-        b=Arm("B"),
-        design=design,
-        load=_load(asked, seed),
-        aa_pairs=asked.aa_pairs,
-        max_time_s=asked.max_time,
-        metrics=tuple(dict.fromkeys(asked.metric)),
-    )
+    questions = [
+        Asked(
+            a=Arm("A"),
+            b=Arm("B"),
+            design=design,
+            load=_load(asked, seed, streams),
+            aa_pairs=asked.aa_pairs,
+            max_time_s=asked.max_time,
+            metrics=tuple(dict.fromkeys(asked.metric)),
+        )
+        for streams in dict.fromkeys(numbers("--concurrency", asked.concurrency, int))
+    ]
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_compared(asked, question, environment))
+        return runner.run(_compared(asked, questions, environment))
 
 
 async def _compared(
-    asked: argparse.Namespace, question: Asked, environment: Mapping[str, str]
+    asked: argparse.Namespace, questions: Sequence[Asked], environment: Mapping[str, str]
 ) -> int:
     watcher: Watcher = Program() if asked.progress else Person()
     try:
@@ -134,7 +140,10 @@ async def _compared(
             watcher.said(made.reason)
         revive = partial(connect, environment=environment)
         paths = Paths.of(environment)
-        return await Comparisons(asked, made, question, watcher, client, paths, revive).run()
+        # Each level of load asks about each pair of arms.
+        each = replace(made, pairs=made.pairs * len(questions))
+        wished = [question for question in questions for _ in made.pairs]
+        return await Comparisons(asked, each, wished, watcher, client, paths, revive).run()
     except ControlError as error:
         if not asked.progress:
             raise
@@ -203,12 +212,12 @@ def _design(asked: argparse.Namespace, seed: int) -> Design:
     return replace(design, family=tuple(dict.fromkeys(asked.metric)) or FAMILY)
 
 
-def _load(asked: argparse.Namespace, seed: int) -> Load:
+def _load(asked: argparse.Namespace, seed: int, streams: int) -> Load:
     requests = asked.requests
     if requests is None and asked.duration is None:
-        requests = max(REQUESTS, 4 * asked.concurrency)
+        requests = max(REQUESTS, 4 * streams)
     return Load(
-        concurrency=asked.concurrency,
+        concurrency=streams,
         input_len=asked.input_len,
         output_len=asked.output_len,
         duration_s=asked.duration,

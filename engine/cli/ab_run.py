@@ -5,7 +5,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from engine.cli.ab_words import client_pus, cost_lines, facts, offer_lines, plan
 from engine.cli.text import print_json
 from engine.client import ServiceClient
 from engine.core.codec import convert
-from engine.core.comparing.choosing import winner, winner_of_all
+from engine.core.comparing.choosing import Won, winner, winner_of_all
 from engine.core.comparing.design import FAMILY
 from engine.core.comparing.telling import (
     Deciding,
@@ -54,7 +54,8 @@ class Comparisons:
 
     asked: argparse.Namespace
     cases: Cases
-    question: Asked
+    questions: Sequence[Asked]
+    """Of each of the pairs, as the command line puts it."""
     watcher: Watcher
     client: ServiceClient
     paths: Paths
@@ -62,7 +63,7 @@ class Comparisons:
     """Start the service again, should it have died meanwhile."""
     _arms: list[ServiceArms] = field(default_factory=list)
     _answers: list[dict[str, object]] = field(default_factory=list)
-    _won: dict[tuple[str, str], tuple[str | None, str]] = field(default_factory=dict)
+    _won: list[Won] = field(default_factory=list)
 
     async def run(self) -> int:
         """Returns the exit code. Raises ControlError, with what ran before back in its place."""
@@ -76,12 +77,13 @@ class Comparisons:
             for one in plans
         ]
         questions = [
-            self._question_of(machine, pair, one)
-            for pair, one in zip(self.cases.pairs, plans, strict=True)
+            self._question_of(machine, question, pair, one)
+            for question, pair, one in zip(self.questions, self.cases.pairs, plans, strict=True)
         ]
         self._require_yes(plans)
         rescue = Rescue(self.paths)
-        told = planned(self.cases, plans, questions, self.asked, rescue.path)
+        wanted = [one.load.concurrency for one in self.questions]
+        told = planned(self.cases, plans, questions, wanted, self.asked, rescue.path)
         if not await self.watcher.begins(told):
             return 0
         with rescue.held(standalone(plans[0].before, plans[0].ports)):
@@ -102,13 +104,15 @@ class Comparisons:
                 do="Say --yes to have that stopped and started again at the end",
             )
 
-    def _question_of(self, machine: Machine, pair: tuple[str, str], made: Plan) -> Asked:
+    def _question_of(
+        self, machine: Machine, wished: Asked, pair: tuple[str, str], made: Plan
+    ) -> Asked:
         counts = [len(made.places[arm]) for arm in ("a", "b")]
         return replace(
-            self.question,
+            wished,
             a=Arm(pair[0]),
             b=Arm(pair[1]),
-            load=even_load(self.question.load, counts),
+            load=even_load(wished.load, counts),
             restart=self.asked.restart_per_pair or made.both is None,
             client_pus=client_pus(machine, made.pus()),
         )
@@ -154,13 +158,14 @@ class Comparisons:
 
     async def _compare(self, number: int, question: Asked) -> None:
         arms = self._arms[number - 1]
-        several = len(self._arms) > 1
-        if several:
+        wanted = self.questions[number - 1].load.concurrency
+        if len(self._arms) > 1:
+            streams = "1 stream" if wanted == 1 else f"{wanted} streams"
             self.watcher.said(
                 f"comparison {number} of {len(self._arms)}: {question.a.name} (A), "
-                f"{question.b.name} (B)"
+                f"{question.b.name} (B), {streams}"
             )
-        for line in offer_lines(arms.plan, question, self.asked.concurrency):
+        for line in offer_lines(arms.plan, question, wanted):
             self.watcher.said(line)
         one = _One(self, number, question, arms)
         if number == 1:
@@ -183,7 +188,8 @@ class Comparisons:
 
     def keep_answer(self, answer: dict[str, object], outcome: Outcome) -> None:
         self._answers.append(answer)
-        self._won[outcome.a.name, outcome.b.name] = winner(outcome, self.question.design.family)
+        won = winner(outcome, self.questions[0].design.family)
+        self._won.append(((outcome.a.name, outcome.b.name), won))
 
 
 class _One:

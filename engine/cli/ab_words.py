@@ -29,6 +29,7 @@ def planned(
     cases: Cases,
     plans: Sequence[Plan],
     questions: Sequence[Asked],
+    wanted: Sequence[int],
     asked: argparse.Namespace,
     file: Path,
 ) -> Planned:
@@ -46,8 +47,8 @@ def planned(
             )
     blocks = [2 * (one.aa_pairs + one.design.pairs) for one in questions]
     notes = [cases.reason] if cases.reason else []
-    for plan, question in zip(plans, questions, strict=True):
-        notes += [turn_lines(plan, question)[0], *load_lines(question, asked.concurrency)]
+    for plan, question, streams in zip(plans, questions, wanted, strict=True):
+        notes += [turn_lines(plan, question)[0], *load_lines(question, streams)]
     notes += [f"{name} does not run: it leaves the list" for name in first.dropped]
     most = asked.max_time
     return Planned(

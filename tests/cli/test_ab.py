@@ -206,10 +206,14 @@ def test_max_time_ends_it_and_an_arm_that_fails_is_told(home: Home) -> None:
     done = slotdeck(home, "ab", good, other, "--aa-pairs", "0", *SHORT, "--max-time", "0.5")
     assert done.returncode == 0, done.stderr
     assert "would not end within the 0.5 s" in done.stdout
-    none = slotdeck(home, "ab", good, other, *SHORT, "--max-time", "0.001", "--json")
-    assert none.returncode == 0, none.stderr
-    assert json.loads(none.stdout)["sentence"].startswith("Not enough to tell good from other")
     assert "Not enough to tell" in done.stdout
+    levels = ("--max-time", "0.001", "--concurrency", "1,2", "--json")
+    none = slotdeck(home, "ab", good, other, *SHORT, *levels)
+    assert none.returncode == 0, none.stderr
+    assert "comparison 2 of 2: good (A), other (B), 2 streams" in none.stderr
+    each = json.loads(none.stdout)["comparisons"]
+    assert [one["manifest"]["load"]["concurrency"] for one in each] == [1, 2]
+    assert all(one["sentence"].startswith("Not enough to tell good from other") for one in each)
 
 
 @pytest.mark.parametrize(
@@ -220,6 +224,8 @@ def test_max_time_ends_it_and_an_arm_that_fails_is_told(home: Home) -> None:
         (("--aa-pairs", "1"), 2, "2 A/A pairs or more"),
         (("--output", "/no/such/folder/x.json"), 2, "there is no folder for"),
         (("--requests", "0"), 2, "requests must be at least 1"),
+        (("--concurrency", "1,x"), 2, "--concurrency '1,x' is no list of numbers"),
+        (("--concurrency", "8,0"), 2, "concurrency must be at least 1"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_starts(

@@ -9,7 +9,7 @@ import pytest
 from engine.cli.ab import arguments
 from engine.cli.ab_cases import Cases, cases
 from engine.control import HeldLayout, HeldWish
-from engine.core.comparing.choosing import winner_of_all
+from engine.core.comparing.choosing import Won, winner_of_all
 from engine.core.comparing.single_dual import PAIRS
 from engine.core.comparing.split import HALVES, WHOLE, split
 from engine.core.comparing.telling import Ended, Said, line_of, told_in
@@ -45,18 +45,15 @@ def left_out(wish: Instance) -> Instance:
 
 
 def test_who_wins_all_of_its_comparisons_wins() -> None:
-    won = {
-        ("one", "two"): ("two", "faster"),
-        ("one", "both"): ("both", "more"),
-        ("both", "two"): ("two", "sooner"),
-    }
-    assert winner_of_all(won) == ("two", "faster; sooner")
-    assert winner_of_all({**won, ("both", "two"): (None, "no difference")}) == (
-        None,
-        "no difference",
-    )
-    circle = {**won, ("one", "two"): ("one", "cheaper")}
-    assert winner_of_all(circle) == (None, "each of them loses to another one")
+    first: Won = (("one", "two"), ("two", "faster"))
+    second: Won = (("one", "both"), ("both", "more"))
+    third: Won = (("both", "two"), ("two", "sooner"))
+    assert winner_of_all([first, second, third]) == ("two", "faster; sooner")
+    equal: Won = (("both", "two"), (None, "no difference"))
+    assert winner_of_all([first, second, equal]) == (None, "no difference")
+    cheaper: Won = (("one", "two"), ("one", "cheaper"))
+    assert winner_of_all([first, cheaper]) == (None, "each of them loses to another one")
+    assert winner_of_all([cheaper, second, third]) == (None, "each of them loses to another one")
 
 
 def test_lines_come_back_as_they_were_told_and_unknown_ones_are_passed_over() -> None:

@@ -1,8 +1,11 @@
 """Which arm to keep: one that is better in something and worse in nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from engine.core.comparing.values import Outcome, Verdict
+
+Won = tuple[tuple[str, str], tuple[str | None, str]]
+"""The two arms of a comparison; which one won, or None, and why."""
 
 
 def winner(outcome: Outcome, family: Sequence[str]) -> tuple[str | None, str]:
@@ -20,17 +23,15 @@ def winner(outcome: Outcome, family: Sequence[str]) -> tuple[str | None, str]:
     return None, "no difference was seen between them"
 
 
-def winner_of_all(
-    results: Mapping[tuple[str, str], tuple[str | None, str]],
-) -> tuple[str | None, str]:
+def winner_of_all(results: Sequence[Won]) -> tuple[str | None, str]:
     """Of several comparisons: the arm that wins each one that it takes part in."""
     if len(results) == 1:
-        return next(iter(results.values()))
-    for arm in dict.fromkeys(name for pair in results for name in pair):
-        mine = [won for pair, won in results.items() if arm in pair]
+        return results[0][1]
+    for arm in dict.fromkeys(name for pair, _ in results for name in pair):
+        mine = [won for pair, won in results if arm in pair]
         if all(name == arm for name, _ in mine):
             return arm, "; ".join(why for _, why in mine)
-    open_ones = [why for name, why in results.values() if name is None]
+    open_ones = [why for _, (name, why) in results if name is None]
     return None, "; ".join(open_ones) or "each of them loses to another one"
 
 
