@@ -1,49 +1,34 @@
 """What is wrong with the machine that the service is on: each finding with why and what to do."""
 
-from collections.abc import Iterable
 from typing import ClassVar
 
-from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
+from textual.binding import BindingType
 from textual.content import Content
-from textual.widget import Widget
 from textual.worker import Worker
 
 from engine.core.checks import GRAVEST_FIRST, Check, counted
 from engine.core.errors import ControlError
 from tui.desk import Desk
-from tui.messages import FilterChanged
 from tui.present.doctor_text import LEAST, chosen_checks, doctor_lines
 from tui.present.ink import Line, Span
 from tui.present.text import clean, wrapped
-from tui.screens.page import Page, page_bindings
-from tui.widgets.filter_line import FilterLine
+from tui.screens.lines_page import LinesPage
+from tui.screens.page import page_bindings
 from tui.widgets.lines import Lines
 
 
-class DoctorScreen(Page):
+class DoctorScreen(LinesPage):
     """The gravest first."""
 
     PAGE = "doctor"
-    AUTO_FOCUS = "#scroll"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *page_bindings("doctor"),
-        Binding("k", "scroll(-1)", show=False),
-        Binding("j", "scroll(1)", show=False),
-    ]
+    DEGREES = GRAVEST_FIRST
+    COPIED = "the findings"
+    BINDINGS: ClassVar[list[BindingType]] = page_bindings("doctor")
 
     def __init__(self, desk: Desk) -> None:
-        super().__init__(desk)
+        super().__init__(desk, least=GRAVEST_FIRST[-1])
         self.found: tuple[Check, ...] | ControlError | None = None
-        self.least: str = GRAVEST_FIRST[-1]
-        self.words = ""
         self._looking: Worker[None] | None = None
-
-    def body(self) -> Iterable[Widget]:
-        with VerticalScroll(id="scroll", classes="frame") as scroll:
-            scroll.can_focus = True
-            yield Lines(self.desk.palette, id="lines")
-        yield FilterLine(self.desk.palette, self.desk.glyphs, id="filter")
 
     def on_mount(self) -> None:
         super().on_mount()
@@ -92,18 +77,3 @@ class DoctorScreen(Page):
         except ControlError as error:
             self.found = error
         self.call_later(self.draw)
-
-    def on_filter_changed(self, message: FilterChanged) -> None:
-        self.words = message.words
-        self.draw()
-
-    def do_severity(self) -> None:
-        at = GRAVEST_FIRST.index(self.least)
-        self.least = GRAVEST_FIRST[(at + 1) % len(GRAVEST_FIRST)]
-        self.draw()
-
-    def do_copy(self) -> None:
-        self.copy_lines(self.query_one("#lines", Lines).lines, "the findings")
-
-    def action_scroll(self, by: int) -> None:
-        self.query_one("#scroll", VerticalScroll).scroll_relative(y=by, animate=False)
